@@ -106,11 +106,11 @@ unsigned cli_columns(FILE *stream);
  * it. Updating is cheap enough to be done every few microseconds: it is drawn at most ten times a second.
  */
 struct cli_progress {
-	const char *label;  /* what is being done, "replaying"; kept, not copied */
-	uint64_t total;	    /* what counts as complete, in any unit; 0: unknown */
-	uint64_t begun_ns;  /* CLOCK_MONOTONIC at the beginning */
-	uint64_t drawn_ns;  /* and when the bar was drawn last */
-	bool on_terminal;   /* false: nothing is ever drawn */
+	const char *label; /* what is being done, "replaying"; kept, not copied */
+	uint64_t total;	   /* what counts as complete, in any unit; 0: unknown */
+	uint64_t begun_ns; /* CLOCK_MONOTONIC at the beginning */
+	uint64_t drawn_ns; /* and when the bar was drawn last */
+	bool on_terminal;  /* false: nothing is ever drawn */
 };
 
 void cli_progress_begin(struct cli_progress *progress, const char *label, uint64_t total);

@@ -23,8 +23,8 @@ static bool takes_colour(FILE *stream)
 const char *cli_style(FILE *stream, enum cli_style style)
 {
 	static const char *const sequences[] = {
-		[CLI_PLAIN] = "\033[0m",   [CLI_BOLD] = "\033[1m",    [CLI_DIM] = "\033[2m",   [CLI_RED] = "\033[31m",
-		[CLI_GREEN] = "\033[32m",  [CLI_YELLOW] = "\033[33m", [CLI_BLUE] = "\033[34m",
+		[CLI_PLAIN] = "\033[0m",  [CLI_BOLD] = "\033[1m",    [CLI_DIM] = "\033[2m",   [CLI_RED] = "\033[31m",
+		[CLI_GREEN] = "\033[32m", [CLI_YELLOW] = "\033[33m", [CLI_BLUE] = "\033[34m",
 	};
 
 	return takes_colour(stream) ? sequences[style] : "";
