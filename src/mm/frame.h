@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Frames: the 4 KiB units of the arena, their 8-byte descriptors, and the buddy allocator that hands them out.
+ *
+ * struct page is one word, read and written atomically:
+ *
+ *      63        62         61..56  55..48   47                      4   3..0
+ *   hwpoison  exclusive    (zero)   order    pointer or list links        type
+ *
+ *   PAGE_FREE      head of a free block: order in 48..55? no pointer: see page_mk_free (prev and next pfn)
+ *   PAGE_FREE_TAIL inside a free block
+ *   PAGE_CACHED    on a per-CPU list: free, but not in the buddy system
+ *   PAGE_FOLIO     pointer to the struct folio that this frame is part of; bit 62 is PageAnonExclusive of this frame
+ *   PAGE_TABLE     pointer to the struct ptdesc of this page table
+ *   PAGE_SLAB      pointer to the slab
+ *   PAGE_RESERVED  the machine's own, never freed (descriptors, the zero page)
+ *
+ * A lockless look-up reads the word, takes a reference on the folio that it names if that is not zero, reads the word
+ * again and compares (folio_try_get_pfn).
+ */
+#ifndef QUIRE_MM_FRAME_H
+#define QUIRE_MM_FRAME_H
+
+#include "mm/list.h"
+
+struct quire;
+struct quire_cpu;
+struct folio;
+struct ptdesc;
+
+#define MAX_ORDER 10u	    /* largest block of the buddy allocator: 4 MiB */
+#define MAX_FOLIO_ORDER 9u  /* largest folio: 2 MiB, one PMD */
+#define NR_ORDERS (MAX_ORDER + 1)
+
+enum page_type {
+	PAGE_RESERVED,
+	PAGE_FREE,
+	PAGE_FREE_TAIL,
+	PAGE_CACHED,
+	PAGE_FOLIO,
+	PAGE_TABLE,
+	PAGE_SLAB,
+	PAGE_RAW, /* allocated frames without a descriptor of their own: owner keeps track */
+};
+
+struct page {
+	u64 word;
+};
+
+#define PAGE_TYPE_MASK 0xfull
+#define PAGE_PTR_MASK 0x0000fffffffffff0ull
+#define PAGE_EXCLUSIVE (1ull << 62) /* PageAnonExclusive: S2 of the seeds; changes under the PTL that maps the frame */
+#define PAGE_HWPOISON (1ull << 63)
+
+static inline enum page_type page_word_type(u64 word)
+{
+	return (enum page_type)(word & PAGE_TYPE_MASK);
+}
+
+static inline void *page_word_ptr(u64 word)
+{
+	return (void *)(uintptr_t)(word & PAGE_PTR_MASK);
+}
+
+static inline u64 page_word_mk(enum page_type type, const void *ptr)
+{
+	return (u64)(uintptr_t)ptr | (u64)type;
+}
+
+/* One memory node: a range of frames with its own buddy system. */
+struct node {
+	struct spinlock lock;		/* l */
+	u32 id;				/* const */
+	u64 start_pfn, end_pfn;		/* const */
+	u32 free_head[NR_ORDERS];	/* l: pfn of the first free block of each order, 0: none */
+	u64 nr_free_blocks[NR_ORDERS];	/* l */
+	u64 nr_free;			/* l, read without: frames free in the buddy system */
+} cache_aligned;
+
+/* Per CPU: recently freed frames, last in first out, one stack per small order and one for PMD-sized blocks. */
+#define PCP_ORDERS 5u /* orders 0..4 */
+#define PCP_MAX 256u
+#define PCP_HUGE_MAX 4u
+struct pcp_list {
+	u32 count;
+	u32 high;  /* above this, the oldest `batch` frames go back to the node */
+	u32 batch;
+	u32 pfn[PCP_MAX];
+};
+struct pcp {
+	struct pcp_list list[PCP_ORDERS]; /* touched by the owning CPU only */
+	u32 huge_count;
+	u32 huge[PCP_HUGE_MAX]; /* order 9 */
+};
+
+/* What an allocation wants. */
+enum gfp {
+	GFP_KERNEL = 0,
+	GFP_ZERO = 1 << 0,     /* zeroed: whatever a user may see, and page tables */
+	GFP_NORETRY = 1 << 1,  /* do not drain caches or wait to satisfy it: for large orders with a fallback */
+};
+
+/*
+ * Allocates 2^order contiguous frames aligned to their size, from the CPU's node first. Returns the pfn of the first, or
+ * 0 when there is no memory (after draining this CPU's caches and waiting for RCU, unless GFP_NORETRY or atomic). The
+ * descriptors are PAGE_RAW: the caller types them with page_set_*() before it publishes them. May sleep unless
+ * GFP_NORETRY. Holds no lock.
+ */
+u64 frame_alloc(struct quire_cpu *cpu, unsigned order, unsigned gfp);
+
+/* Allocates @nr single frames into @pfns in one go; returns how many it got (all or fewer). Same rules. */
+unsigned frame_alloc_bulk(struct quire_cpu *cpu, unsigned nr, u64 *pfns, unsigned gfp);
+
+/*
+ * Frees 2^order frames. The caller owns them alone: no reference, no entry, no TLB maps them (invariant 8). Never sleeps;
+ * spin locks may be held (takes the node's lock below all others).
+ */
+void frame_free(struct quire_cpu *cpu, u64 pfn, unsigned order);
+
+/* Types all 2^order descriptors: a folio's, one table's, or a slab's. */
+void page_set_folio(struct quire *q, u64 pfn, unsigned order, struct folio *folio, bool exclusive);
+void page_set_table(struct quire *q, u64 pfn, struct ptdesc *pt);
+void page_set_slab(struct quire *q, u64 pfn, unsigned order, void *slab);
+
+/* Returns the CPU's cached frames to the nodes. Called by its owner. */
+void pcp_drain(struct quire_cpu *cpu);
+
+/* Boot: makes frames [start, end) free. Single-threaded. */
+void frame_init(struct quire *q, unsigned nr_nodes, u64 start_pfn, u64 end_pfn);
+
+/* Frames free in buddy and per-CPU caches, a racy sum; exact at quiescence. */
+u64 frame_nr_free(struct quire *q);
+
+/* Checks free lists, descriptors and counts; calls back per violation. Quiescent machine only. */
+typedef void (*violation_fn)(void *arg, const char *what, u64 a, u64 b);
+unsigned frame_validate(struct quire *q, violation_fn report, void *arg);
+
+#endif

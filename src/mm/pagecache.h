@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page cache of a file: a multi-order radix tree from page index to folio. Lookups take no lock: find the slot in an
+ * RCU section, take a reference unless zero, read the slot again (seed mechanism 10, race B59).
+ */
+#ifndef QUIRE_MM_PAGECACHE_H
+#define QUIRE_MM_PAGECACHE_H
+
+#include "mm/folio.h"
+#include "mm/interval_tree.h"
+
+struct pagecache_node;
+struct quire_file;
+
+enum pagecache_mark { /* searchable marks on entries; under the tree's lock */
+	PAGECACHE_DIRTY,
+	PAGECACHE_WRITEBACK,
+	PAGECACHE_TOWRITE,
+	NR_PAGECACHE_MARKS,
+};
+
+/* Legend: T pages_lock to write, RCU to read; I i_mmap_rwsem; a atomic. */
+struct address_space {
+	struct quire_file *host;	 /* const */
+	struct spinlock pages_lock;	 /* innermost but for the frame allocator's */
+	struct pagecache_node *root;	 /* T: tagged pointer; see pagecache.c */
+	u64 nr_pages;			 /* T: pages in the cache */
+	struct rwsem invalidate_lock;	 /* read: faults and reads that add folios; write: truncate and punch */
+	struct rwsem i_mmap_rwsem;	 /* mappings of this file; after the folio lock, before anon_vma and PTL */
+	struct interval_tree i_mmap;	 /* I: by page offset in the file; nodes are vma->i_mmap_node */
+	u32 i_mmap_writable;		 /* a: VM_SHARED mappings that may be written */
+};
+
+void pagecache_init(struct address_space *mapping, struct quire_file *host);
+
+/* The folio that holds page @index, with a reference; NULL when it is not cached. No lock needed. */
+struct folio *filemap_get_folio(struct quire_cpu *cpu, struct address_space *mapping, u64 index);
+/* Up to @max folios from index *start to @last, in order, each with a reference; *start becomes the index after the last
+ * one returned. */
+unsigned filemap_get_folios(struct quire_cpu *cpu, struct address_space *mapping, u64 *start, u64 last, unsigned max,
+			    struct folio **folios);
+/* The same, only folios that carry @mark. */
+unsigned filemap_get_folios_marked(struct quire_cpu *cpu, struct address_space *mapping, u64 *start, u64 last,
+				   enum pagecache_mark mark, unsigned max, struct folio **folios);
+/* The first index >= @index that is (not) cached; ~0 when there is none. Racy hint for lseek-like callers. */
+u64 filemap_next_cached(struct quire_cpu *cpu, struct address_space *mapping, u64 index);
+
+/*
+ * Adds a locked, referenced folio at @index (aligned to its size): takes folio_nr_pages more references for the cache.
+ * 0, -EEXIST when any of its slots is taken, -ENOMEM. May sleep.
+ */
+int filemap_add_folio(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio, u64 index);
+/*
+ * Takes a locked, unmapped folio out: slots empty, folio->mapping NULL, marks and counts cleared, the cache's references
+ * dropped (the caller keeps its own).
+ */
+void filemap_remove_folio(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio);
+/*
+ * Splits a locked, unmapped, otherwise unreferenced folio of a partly truncated range into order-0 folios, by freezing it
+ * (race B55). The caller owns one reference before and one on each afterwards, all locked. -EAGAIN when somebody
+ * else holds a reference; -ENOMEM. May sleep.
+ */
+int filemap_split_folio(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio);
+
+void filemap_set_mark(struct address_space *mapping, struct folio *folio, enum pagecache_mark mark);
+void filemap_clear_mark(struct address_space *mapping, struct folio *folio, enum pagecache_mark mark);
+bool filemap_marked(struct address_space *mapping, enum pagecache_mark mark);
+
+/* Marks a folio of a file dirty, once; the folio is locked, or its PTL held by whoever unmaps a dirty entry of it. True
+ * when it was clean. */
+bool filemap_dirty_folio(struct quire_cpu *cpu, struct folio *folio);
+
+unsigned pagecache_validate(struct address_space *mapping, violation_fn report, void *arg);
+
+#endif
