@@ -181,12 +181,14 @@ QUIRE_API void quire_file_put(struct quire_cpu *cpu, struct quire_file *file);
 
 QUIRE_API uint64_t quire_file_size(struct quire_file *file);
 /* pread/pwrite through the page cache: bytes done (short at end of file), or -errno. */
-QUIRE_API int64_t quire_file_read(struct quire_cpu *cpu, struct quire_file *file, uint64_t off, void *buf, uint64_t len);
+QUIRE_API int64_t quire_file_read(struct quire_cpu *cpu, struct quire_file *file, uint64_t off, void *buf,
+				  uint64_t len);
 QUIRE_API int64_t quire_file_write(struct quire_cpu *cpu, struct quire_file *file, uint64_t off, const void *buf,
 				   uint64_t len);
 QUIRE_API int quire_file_truncate(struct quire_cpu *cpu, struct quire_file *file, uint64_t size);
 /* fallocate with mode 0, KEEP_SIZE, or PUNCH_HOLE|KEEP_SIZE; others -EOPNOTSUPP. */
-QUIRE_API int quire_file_fallocate(struct quire_cpu *cpu, struct quire_file *file, int mode, uint64_t off, uint64_t len);
+QUIRE_API int quire_file_fallocate(struct quire_cpu *cpu, struct quire_file *file, int mode, uint64_t off,
+				   uint64_t len);
 QUIRE_API int quire_file_fsync(struct quire_cpu *cpu, struct quire_file *file);
 /* Name shown in maps, at most 63 bytes; the default is "/memfd:quire" or the host file's path. */
 QUIRE_API int quire_file_set_name(struct quire_file *file, const char *name);
@@ -205,20 +207,20 @@ QUIRE_API void quire_mm_stat(struct quire_cpu *cpu, struct quire_mm *mm, struct 
 
 /* Counters of the whole machine since its creation, summed over CPUs; gauges are marked (g). */
 struct quire_stat {
-	uint64_t frames_total, frames_free;	 /* (g) */
-	uint64_t frames_table, frames_slab;	 /* (g) page tables; descriptors and other small objects */
-	uint64_t frames_meta;			 /* (g) page descriptors and the machine itself */
-	uint64_t folios[10];			 /* folios allocated, by order */
-	uint64_t fault_anon_zero, fault_anon;	 /* zero page mapped; fresh folio mapped */
-	uint64_t fault_file, fault_file_around;	 /* file faults; further entries mapped around them */
+	uint64_t frames_total, frames_free;	/* (g) */
+	uint64_t frames_table, frames_slab;	/* (g) page tables; descriptors and other small objects */
+	uint64_t frames_meta;			/* (g) page descriptors and the machine itself */
+	uint64_t folios[10];			/* folios allocated, by order */
+	uint64_t fault_anon_zero, fault_anon;	/* zero page mapped; fresh folio mapped */
+	uint64_t fault_file, fault_file_around; /* file faults; further entries mapped around them */
 	uint64_t fault_cow_copy, fault_cow_reuse, fault_cow_file; /* copy of anon; reuse; copy of a file page */
-	uint64_t fault_spurious, fault_retry;	 /* nothing left to do; started again */
-	uint64_t fault_mmap_lock;		 /* took the mmap lock because the per-VMA lock did not do */
+	uint64_t fault_spurious, fault_retry;			  /* nothing left to do; started again */
+	uint64_t fault_mmap_lock; /* took the mmap lock because the per-VMA lock did not do */
 	uint64_t fault_segv, fault_bus, fault_oom;
 	uint64_t fork_pages_shared, fork_pages_copied;
-	uint64_t tlb_hit, tlb_miss, tlb_dirty_assist; /* software TLB; entries re-walked to set the dirty bit */
+	uint64_t tlb_hit, tlb_miss, tlb_dirty_assist;	  /* software TLB; entries re-walked to set the dirty bit */
 	uint64_t tlb_flush_local, tlb_shootdown, tlb_ipi; /* local flushes; shootdowns begun; CPUs interrupted */
-	uint64_t pgalloc, pgfree;		 /* frames through the allocator */
+	uint64_t pgalloc, pgfree;			  /* frames through the allocator */
 	uint64_t file_read_pages, file_written_pages;
 };
 QUIRE_API void quire_stat(struct quire_cpu *cpu, struct quire_stat *out);
