@@ -51,6 +51,7 @@ int expand_stack(struct quire_cpu *cpu, struct quire_mm *mm, struct vma *vma, u6
 
 struct zap_details {
 	bool even_cows;		/* private copies too (truncation); else only the file's pages (hole punch) */
+	bool keep_markers;	/* guard markers stay (all but munmap and exit) */
 	struct folio *single;	/* only this (locked) folio, or NULL */
 };
 

@@ -52,7 +52,7 @@ struct folio {
 	u32 pfn;		       /* C: first frame */
 	u8 order;		       /* C,F */
 	u8 node;		       /* C */
-	u16 entire;		       /* a: how many of the mappings are leaf PMDs */
+	u16 mlock_count;	       /* a: entries with _PAGE_MLOCKED; PG_mlocked while > 0; sticks at 65535 */
 	u64 swap;		       /* F: swap entry while PG_swapcache; private data otherwise */
 	struct list_head lru;	       /* L: later; free list and private batches meanwhile */
 } cache_aligned;

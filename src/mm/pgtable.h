@@ -20,7 +20,12 @@ struct quire_mm;
 typedef u64 pte_t;
 typedef u64 pmd_t;
 
-/* Software bits of a present entry. */
+/*
+ * Software bits of a present entry. An entry of a PROT_NONE mapping is present for us (it maps a folio) but not for the MMU:
+ * PROTNONE instead of PRESENT. Entries that are not present (mm/softleaf.h) have both clear.
+ */
+#define _PAGE_PROTNONE (1ull << 8)
+#define _PAGE_MLOCKED (1ull << 52) /* counted in folio->mlock_count: the VMA was VM_LOCKED when this was mapped */
 #define _PAGE_SPECIAL (1ull << 9)	/* no folio behind it: the zero page */
 #define _PAGE_UFFD_WP (1ull << 10)	/* later: userfaultfd write protection */
 #define _PAGE_SOFT_DIRTY (1ull << 11)	/* later: soft-dirty tracking */
@@ -30,6 +35,7 @@ struct ptdesc {
 	u32 pfn;		/* const: its frame */
 	u32 level;		/* const: 0 PTE, 1 PMD, 2 PUD, 3 PGD */
 	struct quire_mm *mm;	/* const while linked */
+	struct ptdesc *deposit;	/* ptl: PMD tables: PTE tables set aside, one per leaf PMD, so that splitting cannot fail */
 	struct rcu_head rcu;
 } cache_aligned;
 
@@ -42,7 +48,7 @@ static inline bool pte_none(pte_t pte)
 
 static inline bool pte_present(pte_t pte)
 {
-	return pte & _PAGE_PRESENT;
+	return pte & (_PAGE_PRESENT | _PAGE_PROTNONE);
 }
 
 static inline bool pte_write(pte_t pte)
@@ -77,7 +83,7 @@ static inline bool pmd_none(pmd_t pmd)
 
 static inline bool pmd_leaf(pmd_t pmd)
 {
-	return (pmd & (_PAGE_PRESENT | _PAGE_PSE)) == (_PAGE_PRESENT | _PAGE_PSE);
+	return (pmd & _PAGE_PSE) && pte_present(pmd);
 }
 
 static inline bool pmd_table(pmd_t pmd)
@@ -122,6 +128,13 @@ static inline pte_t pte_wrprotect_atomic(pte_t *ptep)
 
 /* -------------------------------------------------------------------------------- walking */
 
+static inline u64 pmd_addr_end(u64 addr, u64 end)
+{
+	u64 next = (addr + PMD_SIZE) & PMD_MASK;
+
+	return next < end ? next : end;
+}
+
 static inline unsigned pte_index(u64 addr)
 {
 	return addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1);
@@ -140,6 +153,9 @@ struct ptdesc *entry_table(struct quire *q, u64 entry);
 /* The PMD entry of @addr, or NULL when an upper level is missing. The caller excludes the freeing of upper tables: VMA
  * lock, mmap lock, rmap lock of a VMA that spans it, or RCU. *pmd_table_out is the table that it stands in. */
 pmd_t *pmd_offset(struct quire_mm *mm, u64 addr, struct ptdesc **pmd_table_out);
+/* Advances *addr, below @end, to the next address whose PMD entry is not none, skipping upper levels that are missing.
+ * NULL: no more. The same exclusion. */
+pmd_t *pmd_next(struct quire_mm *mm, u64 *addr, u64 end, struct ptdesc **pmd_table_out);
 /* The same, making tables that are missing. NULL: no memory. mmap or VMA lock held. May sleep. */
 pmd_t *pmd_alloc(struct quire_cpu *cpu, struct quire_mm *mm, u64 addr, struct ptdesc **pmd_table_out);
 /* Makes the PTE table below @pmdp if it is none. 0, or -ENOMEM. A leaf that appeared meanwhile is success too. */
@@ -154,6 +170,13 @@ static inline void pte_unmap_unlock(struct ptdesc *pt)
 {
 	spin_unlock(&pt->ptl);
 }
+
+/* The PTE of @addr without the lock: for a first look that is checked again under it. NULL when there is no table. */
+pte_t *pte_offset_lockless(struct quire_mm *mm, pmd_t *pmdp, u64 addr);
+
+/* Sets aside, and takes back, a PTE table for a leaf PMD. The PMD table's lock is held. */
+void pgtable_deposit(struct ptdesc *pmd_tbl, struct ptdesc *pt);
+struct ptdesc *pgtable_withdraw(struct ptdesc *pmd_tbl);
 
 /* Root table of a new address space (NULL: no memory), and its end: all lower tables are gone already. */
 struct ptdesc *pgd_alloc(struct quire_cpu *cpu, struct quire_mm *mm);

@@ -3,8 +3,8 @@
  * What a leaf entry can be when it is not present. One enum, one decoder, tiny predicates: no raw bit test of a
  * non-present entry stands outside this file. Named as Linux's softleaf_t.
  *
- *      63 ........ 12  11..9   8..5    4..1   0
- *      offset or pfn   flags   (zero)  type   0 = not present
+ *      63 ........ 12  11..9   8            7..5    4..1   0
+ *      offset or pfn   flags   0 (PROTNONE) (zero)  type   0 (PRESENT)
  */
 #ifndef QUIRE_MM_SOFTLEAF_H
 #define QUIRE_MM_SOFTLEAF_H

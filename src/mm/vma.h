@@ -61,8 +61,7 @@ struct anon_vma;
 struct vma {
 	u64 start, end;		  /* W A I: bytes, page-aligned, end exclusive */
 	struct quire_mm *mm;	  /* const while attached; atomic read by RCU readers */
-	u64 page_prot;		  /* W: bits of a leaf entry mapped here: present, user, rw (as the VMA allows a fault to make
-				   * it), nx. For private mappings never rw: see vma_pte_prot in fault.c */
+	u64 page_prot;		  /* W: vma_flags_to_prot(flags) */
 	u64 flags;		  /* W, read anywhere with READ_ONCE: VM_*, only values that were asked for (S4-R4) */
 	u64 pgoff;		  /* W A I: file offset of start in pages; anonymous: start >> PAGE_SHIFT when created */
 	struct quire_file *file;  /* W: one reference, or NULL */
@@ -109,8 +108,17 @@ struct vma *vma_dup(struct quire_cpu *cpu, const struct vma *vma);
 /* Frees a detached VMA: drops the file reference. Its anon_vmas are unlinked already. May sleep. */
 void vma_free(struct quire_cpu *cpu, struct vma *vma);
 
-/* page_prot from the flags. */
-u64 vma_flags_to_prot(u64 flags);
+/* page_prot from the flags: what an entry of this VMA may allow. A private or write-notified entry gets _PAGE_RW only when
+ * the fault has made it safe. */
+static inline u64 vma_flags_to_prot(u64 flags)
+{
+	u64 prot = _PAGE_USER;
+
+	prot |= flags & VM_ACCESS_FLAGS ? _PAGE_PRESENT : _PAGE_PROTNONE;
+	prot |= flags & VM_WRITE ? _PAGE_RW : 0;
+	prot |= flags & VM_EXEC ? 0 : _PAGE_NX;
+	return prot;
+}
 
 /* ---- vma_lock.c */
 
