@@ -7,6 +7,7 @@
 
 #include <getopt.h>
 #include <stdarg.h>
+#include <string.h>
 
 /* The running command, for the beginning of each line. Set once by main, before any thread exists. */
 static const char *command_name;
@@ -55,16 +56,30 @@ int cli_usage_error(const char *fmt, ...)
 	return CLI_USAGE;
 }
 
+/* Did getopt stop inside a word of several short options? Then it stands at that word, not behind it. */
+static bool inside_short_options(const char *word)
+{
+	const char *letter;
+
+	if (!word || word[0] != '-' || word[1] == '-')
+		return false;
+	letter = strchr(word + 1, optopt);
+	return letter && letter[1];
+}
+
 int cli_bad_option(int option, char **argv)
 {
 	const char *word = argv[optind - 1];
+	bool is_long = !inside_short_options(argv[optind]) && word[0] == '-' && word[1] == '-';
 
-	if (option == ':')
+	if (option == ':' && is_long)
 		return cli_usage_error("option '%s' needs a value", word);
-	/* A bad short option may stand inside a word that getopt has not finished; a long one is the word it just left. */
-	if (optopt && word[0] == '-' && word[1] == '-')
-		return cli_usage_error("option '%s' takes no value", word);
-	if (optopt)
+	if (option == ':')
+		return cli_usage_error("option '-%c' needs a value", optopt);
+	if (!is_long)
 		return cli_usage_error("unknown option '-%c'", optopt);
+	/* getopt knows the option if it sets optopt: then the "=VALUE" is what is wrong. */
+	if (optopt)
+		return cli_usage_error("option '%.*s' takes no value", (int)strcspn(word, "="), word);
 	return cli_usage_error("unknown option '%s'", word);
 }
