@@ -35,7 +35,8 @@ static void stderr_to_terminal(unsigned short columns)
 	int terminal;
 
 	reading_end = posix_openpt(O_RDWR | O_NOCTTY);
-	assert_true(reading_end >= 0);
+	if (reading_end < 0)
+		skip(); /* a bare chroot has no /dev/pts */
 	assert_int_equal(grantpt(reading_end), 0);
 	assert_int_equal(unlockpt(reading_end), 0);
 	terminal = open(ptsname(reading_end), O_RDWR | O_NOCTTY);
