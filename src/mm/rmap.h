@@ -60,31 +60,45 @@ void put_anon_vma(struct quire_cpu *cpu, struct anon_vma *anon_vma);
  * holds a reference on the folio. Unlock with anon_vma_unlock_read and put_anon_vma. */
 struct anon_vma *folio_lock_anon_vma_read(struct quire_cpu *cpu, struct folio *folio);
 
-/* ---- rmap.c: adding and removing mappings. The PTL of the entry is held throughout; counters included. */
+/* ---- rmap.c: adding and removing mappings. The PTL of the entries is held throughout; the caller counts rss. */
 
-/* A fresh anonymous folio, exclusive to @vma, about to be mapped whole at @addr (folio's first page) by @nr entries, using
- * one reference of the caller's; counts MM_ANONPAGES. */
+/* A fresh anonymous folio, exclusive to @vma, about to be mapped by @nr entries, its first page at @addr. One reference of the
+ * caller's becomes one of theirs. */
 void folio_add_new_anon_rmap(struct quire_cpu *cpu, struct folio *folio, struct vma *vma, u64 addr, u32 nr);
-/* @nr more entries of a page-cache folio; each brings a reference. Counts MM_FILEPAGES or MM_SHMEMPAGES. */
+/* @nr more entries of a page-cache folio in @vma; each brings a reference. */
 void folio_add_file_rmap(struct quire_cpu *cpu, struct folio *folio, struct vma *vma, u32 nr);
-/* Removes @nr entries' mappings but leaves their references to the caller. Counts. */
-void folio_remove_rmap_keep_refs(struct quire_cpu *cpu, struct folio *folio, struct vma *vma, u32 nr);
+/* Removes @nr entries' mappings but leaves their references to the caller. @pte is one of the entries: all of them had the
+ * same _PAGE_MLOCKED bit. */
+void folio_remove_rmap_keep_refs(struct quire_cpu *cpu, struct folio *folio, pte_t pte, u32 nr);
+/* The bits of an entry mapped in @vma, without _PAGE_RW: permissions, and whether it counts as mlocked. */
+u64 vma_entry_bits(const struct vma *vma);
+/* @nr entries of the folio start or stop counting as mlocked. PTL held. */
+void folio_mlock(struct quire_cpu *cpu, struct folio *folio, u32 nr);
+void folio_munlock(struct quire_cpu *cpu, struct folio *folio, u32 nr);
+/* Which counter of the resident set a folio's pages belong to. */
 enum mm_counter folio_mm_counter(const struct folio *folio);
+/* @pages more (fewer) of @folio's pages are mapped in @mm. */
+void mm_count_mapped(struct quire_cpu *cpu, struct quire_mm *mm, const struct folio *folio, s64 pages);
 
 /* ---- walks. The folio is locked (file) or referenced (anon). May sleep. */
 
 struct rmap_walk_control {
 	void *arg;
-	/* Called with the locks of the mapping (anon_vma or i_mmap) held for read. False stops the walk. */
+	/* Called with the lock of the mapping (anon_vma's root or i_mmap) held for read. @addr is where the folio's first page is
+	 * or would be in @vma, perhaps below its start. False stops the walk. */
 	bool (*rmap_one)(struct quire_cpu *cpu, struct folio *folio, struct vma *vma, u64 addr, void *arg);
 };
-/* Visits every (VMA, address) at which the folio's pages may be mapped, address being that of its first page there. */
+/* Visits every VMA in which the folio may be mapped. */
 void rmap_walk(struct quire_cpu *cpu, struct folio *folio, struct rmap_walk_control *rwc);
-/* Write-protects and cleans every entry of a locked file folio; true when any was dirty or writable. */
+/* Visits every entry of @vma that maps a page of @folio, its PTL held; @level is 0 for a PTE, 1 for a leaf PMD. */
+typedef void (*mapped_entry_fn)(struct quire_cpu *cpu, struct folio *folio, struct vma *vma, u64 addr, u64 *entry,
+				unsigned level, void *arg);
+void for_each_mapped_entry(struct quire_cpu *cpu, struct folio *folio, struct vma *vma, u64 addr, mapped_entry_fn fn,
+			   void *arg);
+
+/* Write-protects and cleans every entry of a locked file folio, and flushes; true when any was dirty or writable. */
 bool folio_mkclean(struct quire_cpu *cpu, struct folio *folio);
 /* Counts entries whose accessed bit was set, clearing it. */
 u32 folio_referenced(struct quire_cpu *cpu, struct folio *folio);
-/* Unmaps a locked file folio everywhere, its private copies not included. */
-void folio_unmap_file(struct quire_cpu *cpu, struct folio *folio);
 
 #endif
