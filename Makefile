@@ -2,6 +2,8 @@
 # Short ways to the common tasks. The build itself is Meson's; all it makes is under build/.
 
 PREFIX ?= /usr/local
+# Where Debian's linker and pkg-config look; Meson alone finds out only if dpkg-dev is installed.
+LIBDIR ?= lib/$(shell gcc -print-multiarch 2>/dev/null)
 QUIRE := build/release/src/cli/quire
 
 .PHONY: all demo test soak bench lint format install clean help
@@ -39,7 +41,7 @@ format: ## Bring all C files into the style of .clang-format
 install: ## Install below PREFIX (/usr/local), staged in DESTDIR if set
 	@tools/install-deps build
 	@[ -f build/install/build.ninja ] || CC=gcc meson setup -Dtests=false build/install
-	@meson configure build/install --prefix=$(PREFIX)
+	@meson configure build/install --prefix=$(PREFIX) --libdir=$(LIBDIR)
 	@ninja -C build/install
 	@meson install -C build/install --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
