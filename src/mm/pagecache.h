@@ -9,7 +9,6 @@
 #include "mm/folio.h"
 #include "mm/interval_tree.h"
 
-struct pagecache_node;
 struct quire_file;
 
 enum pagecache_mark { /* searchable marks on entries; under the tree's lock */
@@ -19,11 +18,30 @@ enum pagecache_mark { /* searchable marks on entries; under the tree's lock */
 	NR_PAGECACHE_MARKS,
 };
 
+#define PAGECACHE_SHIFT 6u
+#define PAGECACHE_SLOTS (1u << PAGECACHE_SHIFT)
+
+/*
+ * A node of the tree: 64 slots, each of which stands for 2^shift pages and is empty, a child, or the folio that covers those
+ * pages. See pagecache_tree.h for the rules. Freed through RCU, zeroed by whoever allocates it.
+ *
+ * Legend: T pages_lock to write, RCU to read; W pages_lock; c constant once published.
+ */
+struct pagecache_node {
+	u8 shift;			   /* c: log2 of the pages below one slot: 0, 6, 12, ... */
+	u8 offset;			   /* c: slot of the parent that this node stands in */
+	u8 count;			   /* W: slots in use, 1..64 in a published node */
+	struct pagecache_node *parent;	   /* W: NULL in the root; links free nodes before and after */
+	struct rcu_head rcu;
+	u64 marks[NR_PAGECACHE_MARKS];	   /* T: bit per slot: something there or below carries the mark */
+	u64 slots[PAGECACHE_SLOTS];	   /* T: 0, a struct folio *, or a struct pagecache_node * | 1 */
+};
+
 /* Legend: T pages_lock to write, RCU to read; I i_mmap_rwsem; a atomic. */
 struct address_space {
 	struct quire_file *host;	 /* const */
 	struct spinlock pages_lock;	 /* innermost but for the frame allocator's */
-	struct pagecache_node *root;	 /* T: tagged pointer; see pagecache.c */
+	struct pagecache_node *root;	 /* T: NULL when nothing is cached */
 	u64 nr_pages;			 /* T: pages in the cache */
 	struct rwsem invalidate_lock;	 /* read: faults and reads that add folios; write: truncate and punch */
 	struct rwsem i_mmap_rwsem;	 /* mappings of this file; after the folio lock, before anon_vma and PTL */
