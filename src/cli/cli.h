@@ -4,7 +4,7 @@
  * drawn on a terminal. Every command must feel like the same program; this header is why it does.
  *
  * To add a command `foo`: write `int cmd_foo(int argc, char **argv)` and `const char cmd_foo_help[]` in a file of their
- * own, declare both below, and add one entry to the table in commands.c.
+ * own, declare both where it says so below, and add one entry to the table in commands.c.
  */
 #ifndef QUIRE_CLI_CLI_H
 #define QUIRE_CLI_CLI_H
@@ -33,6 +33,8 @@ struct cli_command {
 	 */
 	int (*run)(int argc, char **argv);
 };
+
+/* The commands: `int cmd_NAME(int argc, char **argv)` and `extern const char cmd_NAME_help[]`, alphabetical. */
 
 /* All commands, ended by an entry without a name. */
 extern const struct cli_command cli_commands[];
