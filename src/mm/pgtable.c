@@ -3,9 +3,6 @@
 #include "mm/pgtable.h"
 #include "mm/instance.h"
 
-/* What a non-leaf entry allows: everything; the leaf decides. */
-#define TABLE_BITS (_PAGE_PRESENT | _PAGE_RW | _PAGE_USER | _PAGE_ACCESSED)
-
 enum {
 	PTE_LEVEL,
 	PMD_LEVEL,

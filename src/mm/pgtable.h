@@ -25,6 +25,8 @@ typedef u64 pmd_t;
  * PROTNONE instead of PRESENT. Entries that are not present (mm/softleaf.h) have both clear.
  */
 #define _PAGE_PROTNONE (1ull << 8)
+/* What a non-leaf entry allows: everything; the leaf decides. */
+#define TABLE_BITS (_PAGE_PRESENT | _PAGE_RW | _PAGE_USER | _PAGE_ACCESSED)
 #define _PAGE_MLOCKED (1ull << 52) /* counted in folio->mlock_count: the VMA was VM_LOCKED when this was mapped */
 #define _PAGE_SPECIAL (1ull << 9)	/* no folio behind it: the zero page */
 #define _PAGE_UFFD_WP (1ull << 10)	/* later: userfaultfd write protection */
