@@ -14,7 +14,8 @@ struct quire_file;
 enum pagecache_mark { /* searchable marks on entries; under the tree's lock */
 	PAGECACHE_DIRTY,
 	PAGECACHE_WRITEBACK,
-	PAGECACHE_TOWRITE,
+	PAGECACHE_TOWRITE, /* was dirty when a sync began: what that sync writes, however fast others dirty */
+	PAGECACHE_PRESENT, /* every entry carries it; the tree's own, never set or cleared by others */
 	NR_PAGECACHE_MARKS,
 };
 
@@ -23,18 +24,17 @@ enum pagecache_mark { /* searchable marks on entries; under the tree's lock */
 
 /*
  * A node of the tree: 64 slots, each of which stands for 2^shift pages and is empty, a child, or the folio that covers those
- * pages. See pagecache_tree.h for the rules. Freed through RCU, zeroed by whoever allocates it.
+ * pages. See pagecache_tree.h for the rules. Freed through RCU; zeroed by whoever allocates it.
  *
  * Legend: T pages_lock to write, RCU to read; W pages_lock; c constant once published.
  */
 struct pagecache_node {
-	u8 shift;			   /* c: log2 of the pages below one slot: 0, 6, 12, ... */
-	u8 offset;			   /* c: slot of the parent that this node stands in */
-	u8 count;			   /* W: slots in use, 1..64 in a published node */
-	struct pagecache_node *parent;	   /* W: NULL in the root; links free nodes before and after */
+	u8 shift;		       /* c: log2 of the pages below one slot: 0, 6, 12, ... */
+	u8 offset;		       /* c: slot of the parent that this node stands in */
+	struct pagecache_node *parent; /* W: NULL in the root; links nodes before and after their time in the tree */
 	struct rcu_head rcu;
-	u64 marks[NR_PAGECACHE_MARKS];	   /* T: bit per slot: something there or below carries the mark */
-	u64 slots[PAGECACHE_SLOTS];	   /* T: 0, a struct folio *, or a struct pagecache_node * | 1 */
+	u64 marks[NR_PAGECACHE_MARKS]; /* T: bit per slot: an entry there or below carries the mark */
+	u64 slots[PAGECACHE_SLOTS];    /* T: 0, a struct folio *, or a struct pagecache_node * | 1 */
 };
 
 /* Legend: T pages_lock to write, RCU to read; I i_mmap_rwsem; a atomic. */
