@@ -30,6 +30,12 @@ typedef int64_t s64;
 struct quire;
 struct quire_cpu;
 
+/* The four functions of a C library that src/mm may call; it sees no header that declares them. */
+void *memcpy(void *restrict dst, const void *restrict src, size_t size);
+void *memmove(void *dst, const void *src, size_t size);
+void *memset(void *dst, int byte, size_t size);
+int memcmp(const void *a, const void *b, size_t size);
+
 /* --------------------------------------------------------------------------------------- memory order
  * Names as in Linux's memory model. READ_ONCE and WRITE_ONCE are relaxed atomics (never volatile: the checker must be
  * able to choose the value of a load).
