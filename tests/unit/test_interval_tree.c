@@ -105,7 +105,7 @@ static void test_random_operations(void **state)
 /* Race B65 depends on it: a child's VMA, linked after its parent's of the same start, is visited after it. */
 static void test_equal_starts_keep_insertion_order(void **state)
 {
-	struct interval_tree tree = {0};
+	struct interval_tree tree = { 0 };
 	struct interval_node node[100], *found;
 
 	(void)state;
@@ -125,7 +125,7 @@ static void test_equal_starts_keep_insertion_order(void **state)
 /* The validator is worth something only if it sees damage. */
 static void test_validator_sees_damage(void **state)
 {
-	struct interval_tree tree = {0};
+	struct interval_tree tree = { 0 };
 	struct interval_node node[20];
 
 	(void)state;
