@@ -60,8 +60,10 @@ unsigned filemap_get_folios(struct quire_cpu *cpu, struct address_space *mapping
 /* The same, only folios that carry @mark. */
 unsigned filemap_get_folios_marked(struct quire_cpu *cpu, struct address_space *mapping, u64 *start, u64 last,
 				   enum pagecache_mark mark, unsigned max, struct folio **folios);
-/* The first index >= @index that is (not) cached; ~0 when there is none. Racy hint for lseek-like callers. */
+/* The first index >= @index that is cached; ~0 when there is none. A racy hint. */
 u64 filemap_next_cached(struct quire_cpu *cpu, struct address_space *mapping, u64 index);
+/* Is page @index cached and uptodate? A racy hint. */
+bool filemap_page_uptodate(struct quire_cpu *cpu, struct address_space *mapping, u64 index);
 
 /*
  * Adds a locked, referenced folio at @index (aligned to its size): takes folio_nr_pages more references for the cache.
@@ -73,6 +75,8 @@ int filemap_add_folio(struct quire_cpu *cpu, struct address_space *mapping, stru
  * dropped (the caller keeps its own).
  */
 void filemap_remove_folio(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio);
+/* The same for several at once. */
+void filemap_remove_folios(struct quire_cpu *cpu, struct address_space *mapping, struct folio **folios, unsigned nr);
 /*
  * Splits a locked, unmapped, otherwise unreferenced folio of a partly truncated range into order-0 folios, by freezing it
  * (race B55). The caller owns one reference before and one on each afterwards, all locked. -EAGAIN when somebody
@@ -80,13 +84,25 @@ void filemap_remove_folio(struct quire_cpu *cpu, struct address_space *mapping, 
  */
 int filemap_split_folio(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio);
 
+/* Marks of a folio that the caller holds a reference on; nothing happens when it has left the cache. */
 void filemap_set_mark(struct address_space *mapping, struct folio *folio, enum pagecache_mark mark);
 void filemap_clear_mark(struct address_space *mapping, struct folio *folio, enum pagecache_mark mark);
+/* Does anything in the cache carry the mark? */
 bool filemap_marked(struct address_space *mapping, enum pagecache_mark mark);
+/* Marks TOWRITE what is dirty in [first, last] now. */
+void filemap_mark_towrite(struct address_space *mapping, u64 first, u64 last);
 
 /* Marks a folio of a file dirty, once; the folio is locked, or its PTL held by whoever unmaps a dirty entry of it. True
  * when it was clean. */
 bool filemap_dirty_folio(struct quire_cpu *cpu, struct folio *folio);
+/*
+ * A locked folio whose entries have been write-protected and flushed is about to be written: clears dirty and sets
+ * writeback, which brings a reference. False, and nothing but TOWRITE changed, when it is not dirty. Whoever dirties the
+ * folio from now on makes it dirty again.
+ */
+bool filemap_start_writeback(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio);
+/* The write is over: wakes who waits, drops the reference. The folio need not be locked. */
+void filemap_end_writeback(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio);
 
 unsigned pagecache_validate(struct address_space *mapping, violation_fn report, void *arg);
 
