@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Handing out frames: each CPU's stacks of blocks, and behind them the nodes' buddy systems. The common case, a single frame
+ * from or to the own CPU's stack, touches that stack and the frame's descriptor and nothing else.
+ *
+ * State of a block's descriptors (head, tails) on its way, and who owns it meanwhile:
+ *
+ *   FREE, FREE_TAIL  ──refill──>  CACHED, FREE_TAIL  ──alloc──>  RAW everywhere, then typed by the caller
+ *      (node lock)   <──flush──     (owning CPU)     <──free───
+ */
+#include "mm/buddy.h"
+#include "mm/instance.h"
+
+#define POISON 0xaaaaaaaaaaaaaaaaull /* what a free frame is full of when poisoning is on */
+
+#ifdef QUIRE_DEBUG
+#define poison_enabled(q) ((void)(q), true)
+#else
+#define poison_enabled(q) ((q)->config.poison)
+#endif
+
+/* ------------------------------------------------------------------------------------- poison */
+
+static void poison_frames(struct quire *q, u64 pfn, unsigned order)
+{
+	memset(pfn_to_virt(q, pfn), (int)(POISON & 0xff), PAGE_SIZE << order);
+}
+
+/* Somebody wrote to a frame that was free. A frame never used since boot is zero instead of poisoned. */
+static void poison_check(struct quire *q, u64 pfn)
+{
+	const u64 *word = (const u64 *)(const void *)pfn_to_virt(q, pfn);
+	u64 expected = word[0] ? POISON : 0;
+
+	for (u64 i = 0; i < PAGE_SIZE / sizeof(*word); i++)
+		BUG_ON2(word[i] != expected /* free frame written to: pfn, offset */, pfn, i * sizeof(*word));
+}
+
+static void poison_check_frames(struct quire *q, u64 pfn, unsigned order)
+{
+	for (u64 i = 0; i < 1ull << order; i++)
+		poison_check(q, pfn + i);
+}
+
+/* ------------------------------------------------------------------------------------- nodes */
+
+struct node *pfn_node(struct quire *q, u64 pfn)
+{
+	struct node *node = q->nodes;
+
+	while (pfn >= node->end_pfn)
+		node++;
+	return node;
+}
+
+/*
+ * The @nth node for a CPU in order of distance, which is the difference of their numbers: own, next above, next below, second next
+ * above... n runs over [0, 2 * nr_nodes); NULL where there is no such node.
+ */
+static struct node *node_by_distance(const struct quire_cpu *cpu, u32 nth)
+{
+	u32 step = (nth + 1) / 2;
+
+	if (nth & 1)
+		return cpu->node + step < cpu->q->nr_nodes ? &cpu->q->nodes[cpu->node + step] : NULL;
+	return cpu->node >= step ? &cpu->q->nodes[cpu->node - step] : NULL;
+}
+
+/* One block straight from the nearest node that has one. */
+static u64 node_alloc(struct quire_cpu *cpu, unsigned order)
+{
+	for (u32 nth = 0; nth < 2 * cpu->q->nr_nodes; nth++) {
+		struct node *node = node_by_distance(cpu, nth);
+		u64 pfn;
+
+		if (!node)
+			continue;
+		spin_lock(&node->lock);
+		pfn = buddy_alloc(cpu->q, node, order);
+		spin_unlock(&node->lock);
+		if (pfn)
+			return pfn;
+	}
+	return 0;
+}
+
+static void node_free(struct quire_cpu *cpu, u64 pfn, unsigned order)
+{
+	struct node *node = pfn_node(cpu->q, pfn);
+
+	spin_lock(&node->lock);
+	buddy_free(cpu->q, node, pfn, order);
+	spin_unlock(&node->lock);
+}
+
+/* Single frames for a bulk allocation, in one visit of each node: as many as there are, up to @nr. */
+static unsigned node_alloc_bulk(struct quire_cpu *cpu, unsigned nr, u64 *pfns)
+{
+	unsigned got = 0;
+
+	for (u32 nth = 0; nth < 2 * cpu->q->nr_nodes && got < nr; nth++) {
+		struct node *node = node_by_distance(cpu, nth);
+
+		if (!node)
+			continue;
+		spin_lock(&node->lock);
+		while (got < nr) {
+			u32 run;
+			u64 pfn = buddy_alloc_run(cpu->q, node, 0, nr - got, &run);
+
+			if (!pfn)
+				break;
+			for (u32 i = 0; i < run; i++)
+				pfns[got++] = pfn + i;
+		}
+		spin_unlock(&node->lock);
+	}
+	return got;
+}
+
+/* ------------------------------------------------------------------------------------- per-CPU stacks */
+
+/* The count is read by sums on other CPUs. */
+static inline void pcp_set_count(struct pcp_list *list, u32 count)
+{
+	WRITE_ONCE(list->count, count);
+}
+
+/* One batch from one node. Pushed such that pops ascend within what one free block gave. */
+static bool pcp_refill_from(struct quire *q, struct node *node, struct pcp_list *list, unsigned order)
+{
+	u32 count = list->count;
+	u32 want = list->batch;
+
+	spin_lock(&node->lock);
+	while (want) {
+		u32 run;
+		u64 pfn = buddy_alloc_run(q, node, order, want, &run);
+
+		if (!pfn)
+			break;
+		want -= run;
+		while (run--)
+			list->pfn[count++] = (u32)(pfn + ((u64)run << order));
+	}
+	spin_unlock(&node->lock);
+	pcp_set_count(list, count);
+	return count != 0;
+}
+
+static bool pcp_refill(struct quire_cpu *cpu, struct pcp_list *list, unsigned order)
+{
+	for (u32 nth = 0; nth < 2 * cpu->q->nr_nodes; nth++) {
+		struct node *node = node_by_distance(cpu, nth);
+
+		if (node && pcp_refill_from(cpu->q, node, list, order))
+			return true;
+	}
+	return false;
+}
+
+/* How many of the blocks at @pfn are adjacent, rising or falling, and which frames [*start, *end) they are: what was
+ * freed in order goes back as a few large blocks. */
+static u32 pcp_run(const u32 *pfn, u32 nr, unsigned order, u64 *start, u64 *end)
+{
+	u32 step = 1u << order;
+	u32 n = 1;
+
+	if (nr > 1 && pfn[1] == pfn[0] - step)
+		step = 0 - step;
+	while (n < nr && pfn[n] == pfn[n - 1] + step)
+		n++;
+	*start = step == 1u << order ? pfn[0] : pfn[n - 1];
+	*end = *start + ((u64)n << order);
+	return n;
+}
+
+/* Returns the @nr oldest blocks of a stack to their nodes. */
+static void pcp_flush(struct quire *q, struct pcp_list *list, unsigned order, u32 nr)
+{
+	u32 done = 0;
+
+	while (done < nr) {
+		struct node *node = pfn_node(q, list->pfn[done]);
+
+		spin_lock(&node->lock);
+		while (done < nr && pfn_node(q, list->pfn[done]) == node) {
+			u64 start, end;
+			u32 run = pcp_run(list->pfn + done, nr - done, order, &start, &end);
+
+			/* Frames may be adjacent across the border of two nodes. */
+			if (start < node->start_pfn || end > node->end_pfn) {
+				run = 1;
+				start = list->pfn[done];
+				end = start + (1ull << order);
+			}
+			buddy_free_range(q, node, start, end);
+			done += run;
+		}
+		spin_unlock(&node->lock);
+	}
+	memmove(list->pfn, list->pfn + nr, (list->count - nr) * sizeof(*list->pfn));
+	pcp_set_count(list, list->count - nr);
+}
+
+static inline void pcp_push(struct quire *q, struct pcp_list *list, unsigned order, u64 pfn)
+{
+	list->pfn[list->count] = (u32)pfn;
+	pcp_set_count(list, list->count + 1);
+	if (unlikely(list->count > list->high))
+		pcp_flush(q, list, order, list->count < list->batch ? list->count : list->batch);
+}
+
+static void pcp_huge_drain(struct quire_cpu *cpu)
+{
+	struct pcp *pcp = &cpu->pcp;
+
+	while (pcp->huge_count) {
+		WRITE_ONCE(pcp->huge_count, pcp->huge_count - 1);
+		node_free(cpu, pcp->huge[pcp->huge_count], MAX_FOLIO_ORDER);
+	}
+}
+
+void pcp_drain(struct quire_cpu *cpu)
+{
+	struct pcp *pcp = &cpu->pcp;
+
+	for (unsigned order = 0; order < PCP_ORDERS; order++)
+		pcp_flush(cpu->q, &pcp->list[order], order, pcp->list[order].count);
+	pcp_flush(cpu->q, &pcp->remote, 0, pcp->remote.count);
+	pcp_huge_drain(cpu);
+}
+
+/* ------------------------------------------------------------------------------------- allocation */
+
+/* A block from the stacks or the nodes; 0 when neither has one. Never sleeps. */
+static inline u64 frame_get(struct quire_cpu *cpu, unsigned order)
+{
+	struct pcp *pcp = &cpu->pcp;
+
+	if (likely(order < PCP_ORDERS)) {
+		struct pcp_list *list = &pcp->list[order];
+
+		if (unlikely(!list->count) && !pcp_refill(cpu, list, order))
+			return 0;
+		pcp_set_count(list, list->count - 1);
+		return list->pfn[list->count];
+	}
+	if (order == MAX_FOLIO_ORDER && pcp->huge_count) {
+		WRITE_ONCE(pcp->huge_count, pcp->huge_count - 1);
+		return pcp->huge[pcp->huge_count];
+	}
+	return node_alloc(cpu, order);
+}
+
+/*
+ * Nothing is free where we may look. Memory may be in this CPU's own stacks, as other orders or as empty slabs, and
+ * may be waiting for readers (page tables, type-stable slabs).
+ */
+static u64 frame_get_slow(struct quire_cpu *cpu, unsigned order)
+{
+	u64 pfn = 0;
+
+	for (unsigned round = 0; round < 2 && !pfn; round++) {
+		cpu_drain(cpu);
+		pfn = frame_get(cpu, order);
+		if (!pfn) {
+			rcu_barrier(cpu);
+			pfn = frame_get(cpu, order);
+		}
+	}
+	return pfn;
+}
+
+/* What every allocated block goes through, wherever it came from. */
+static inline void frame_prepare(struct quire *q, u64 pfn, unsigned order, unsigned gfp)
+{
+	if (unlikely(poison_enabled(q)))
+		poison_check_frames(q, pfn, order);
+	if (gfp & GFP_ZERO)
+		clear_pages(pfn_to_virt(q, pfn), PAGE_SIZE << order);
+}
+
+u64 frame_alloc_untyped(struct quire_cpu *cpu, unsigned order, unsigned gfp)
+{
+	u64 pfn = frame_get(cpu, order);
+
+	if (unlikely(!pfn)) {
+		pfn = gfp & GFP_NORETRY ? 0 : frame_get_slow(cpu, order);
+		if (!pfn)
+			return 0;
+	}
+	count_event(cpu, PGALLOC, 1ull << order);
+	frame_prepare(cpu->q, pfn, order, gfp);
+	return pfn;
+}
+
+unsigned frame_alloc_bulk_untyped(struct quire_cpu *cpu, unsigned nr, u64 *pfns, unsigned gfp)
+{
+	struct pcp_list *list = &cpu->pcp.list[0];
+	unsigned got = 0;
+
+	/* A small rest is worth refilling the stack for; a large one comes from the node directly. */
+	while (got < nr && (list->count || (nr - got < list->batch && pcp_refill(cpu, list, 0)))) {
+		pcp_set_count(list, list->count - 1);
+		pfns[got++] = list->pfn[list->count];
+	}
+	if (got < nr)
+		got += node_alloc_bulk(cpu, nr - got, pfns + got);
+	while (unlikely(got < nr) && !(gfp & GFP_NORETRY)) {
+		u64 pfn = frame_get_slow(cpu, 0);
+
+		if (!pfn)
+			break;
+		pfns[got++] = pfn;
+	}
+	count_event(cpu, PGALLOC, got);
+	for (unsigned i = 0; i < got; i++)
+		frame_prepare(cpu->q, pfns[i], 0, gfp);
+	return got;
+}
+
+/* ------------------------------------------------------------------------------------- descriptors */
+
+static inline void page_set_words(struct quire *q, u64 pfn, u64 nr, u64 word)
+{
+	for (u64 i = 0; i < nr; i++)
+		smp_store_release(&q->pages[pfn + i].word, word);
+}
+
+void page_set_folio(struct quire *q, u64 pfn, unsigned order, struct folio *folio, bool exclusive)
+{
+	page_set_words(q, pfn, 1ull << order, page_word_mk(PAGE_FOLIO, folio) | (exclusive ? PAGE_EXCLUSIVE : 0));
+}
+
+void page_set_table(struct quire *q, u64 pfn, struct ptdesc *pt)
+{
+	page_set_words(q, pfn, 1, page_word_mk(PAGE_TABLE, pt));
+}
+
+void page_set_slab(struct quire *q, u64 pfn, unsigned order, void *slab)
+{
+	page_set_words(q, pfn, 1ull << order, page_word_mk(PAGE_SLAB, slab));
+}
+
+u64 frame_alloc(struct quire_cpu *cpu, unsigned order, unsigned gfp)
+{
+	u64 pfn = frame_alloc_untyped(cpu, order, gfp);
+
+	if (pfn)
+		page_set_words(cpu->q, pfn, 1ull << order, PAGE_RAW);
+	return pfn;
+}
+
+unsigned frame_alloc_bulk(struct quire_cpu *cpu, unsigned nr, u64 *pfns, unsigned gfp)
+{
+	unsigned got = frame_alloc_bulk_untyped(cpu, nr, pfns, gfp);
+
+	for (unsigned i = 0; i < got; i++)
+		page_set_words(cpu->q, pfns[i], 1, PAGE_RAW);
+	return got;
+}
+
+/* ------------------------------------------------------------------------------------- freeing */
+
+static void frame_assert_in_use(struct quire *q, u64 pfn, unsigned order)
+{
+	for (u64 i = 0; i < 1ull << order; i++) {
+		u64 word = READ_ONCE(q->pages[pfn + i].word);
+
+		BUG_ON2(page_word_type(word) < PAGE_FOLIO /* freed twice, or reserved: pfn, descriptor */, pfn + i,
+			word);
+	}
+}
+
+/* Blocks of several frames, and what debugging does with any. */
+static void frame_free_large(struct quire_cpu *cpu, u64 pfn, unsigned order)
+{
+	struct pcp *pcp = &cpu->pcp;
+
+	page_set_words(cpu->q, pfn + 1, (1ull << order) - 1, PAGE_FREE_TAIL);
+	if (pfn < pcp->start_pfn || pfn >= pcp->end_pfn) {
+		node_free(cpu, pfn, order);
+	} else if (order < PCP_ORDERS) {
+		pcp_push(cpu->q, &pcp->list[order], order, pfn);
+	} else if (order == MAX_FOLIO_ORDER && pcp->huge_count < pcp->huge_max) {
+		pcp->huge[pcp->huge_count] = (u32)pfn;
+		WRITE_ONCE(pcp->huge_count, pcp->huge_count + 1);
+	} else {
+		node_free(cpu, pfn, order);
+	}
+}
+
+void frame_free(struct quire_cpu *cpu, u64 pfn, unsigned order)
+{
+	struct quire *q = cpu->q;
+	struct pcp *pcp = &cpu->pcp;
+
+	if (unlikely(poison_enabled(q))) {
+		frame_assert_in_use(q, pfn, order);
+		poison_frames(q, pfn, order);
+	}
+	count_event(cpu, PGFREE, 1ull << order);
+	/* From here on a look-up by pfn finds nothing; only then can the frame be had by somebody else. */
+	smp_store_release(&q->pages[pfn].word, page_mk_cached(order));
+	if (unlikely(order))
+		frame_free_large(cpu, pfn, order);
+	else if (likely(pfn - pcp->start_pfn < pcp->end_pfn - pcp->start_pfn))
+		pcp_push(q, &pcp->list[0], 0, pfn);
+	else
+		pcp_push(q, &pcp->remote, 0, pfn);
+}
+
+/* ------------------------------------------------------------------------------------- boot and sums */
+
+/* High and batch of a stack that may hold @frames frames: whole blocks, never beyond the array. */
+static void pcp_list_init(struct pcp_list *list, unsigned order, u64 frames)
+{
+	u64 high = frames >> order;
+
+	list->high = (u32)(high < PCP_MAX - 1 ? high : PCP_MAX - 1);
+	list->batch = 1;
+	while (list->batch * 3 < list->high)
+		list->batch *= 2;
+}
+
+/* No more than 1/16 of the memory is in the stacks of all CPUs together. The service CPU keeps nothing: nobody could drain it
+ * when memory runs out. */
+static void pcp_init(struct quire *q, struct quire_cpu *cpu)
+{
+	struct node *node = &q->nodes[cpu->node];
+	struct pcp *pcp = &cpu->pcp;
+	u64 budget = cpu->id == q->nr_cpus ? 0 : (q->nr_frames - q->first_frame) / 16 / q->nr_cpus;
+	u64 small = budget / (PCP_ORDERS + 2);
+
+	pcp->start_pfn = node->start_pfn;
+	pcp->end_pfn = node->end_pfn;
+	small = small < 192 ? small : 192;
+	for (unsigned order = 0; order < PCP_ORDERS; order++)
+		pcp_list_init(&pcp->list[order], order, small);
+	pcp_list_init(&pcp->remote, 0, small);
+	budget = (budget - budget / 2) >> MAX_FOLIO_ORDER;
+	pcp->huge_max = (u32)(budget < PCP_HUGE_MAX ? budget : PCP_HUGE_MAX);
+}
+
+void page_set_reserved(struct quire *q, u64 pfn, u64 nr)
+{
+	page_set_words(q, pfn, nr, PAGE_RESERVED);
+}
+
+void frame_init(struct quire *q, unsigned nr_nodes, u64 start_pfn, u64 end_pfn)
+{
+	/* Nodes meet at multiples of a leaf PMD, so that none straddles two. */
+	u64 per_node = (end_pfn - start_pfn) / nr_nodes & ~((1ull << MAX_FOLIO_ORDER) - 1);
+
+	for (unsigned i = 0; i < nr_nodes; i++) {
+		struct node *node = &q->nodes[i];
+
+		node->id = i;
+		node->start_pfn = start_pfn + i * per_node;
+		node->end_pfn = i + 1 < nr_nodes ? node->start_pfn + per_node : end_pfn;
+		buddy_init(q, node);
+	}
+	for (u32 id = 0; id <= q->nr_cpus; id++)
+		pcp_init(q, q->cpus[id]);
+}
+
+static u64 pcp_nr_free(const struct pcp *pcp)
+{
+	u64 nr = READ_ONCE(pcp->remote.count) + ((u64)READ_ONCE(pcp->huge_count) << MAX_FOLIO_ORDER);
+
+	for (unsigned order = 0; order < PCP_ORDERS; order++)
+		nr += (u64)READ_ONCE(pcp->list[order].count) << order;
+	return nr;
+}
+
+u64 frame_nr_free(struct quire *q)
+{
+	u64 nr = 0;
+
+	for (u32 i = 0; i < q->nr_nodes; i++)
+		nr += READ_ONCE(q->nodes[i].nr_free);
+	for (u32 id = 0; id <= q->nr_cpus; id++)
+		nr += pcp_nr_free(&q->cpus[id]->pcp);
+	return nr;
+}
