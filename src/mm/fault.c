@@ -153,8 +153,7 @@ static int do_pte(struct vm_fault *f)
 	return entry_allows(f, f->orig) ? do_spurious(f) : do_wp_page(f);
 }
 
-/* The PMD level: leaves, and the table below. */
-static int do_pmd(struct vm_fault *f)
+int fault_locked_vma(struct vm_fault *f)
 {
 	pmd_t pmd;
 	int ret;
@@ -188,7 +187,7 @@ int handle_mm_fault(struct quire_cpu *cpu, struct quire_mm *mm, u64 addr, unsign
 	for (;;) {
 		ret = fault_lock_vma(&f);
 		if (!ret) {
-			ret = do_pmd(&f);
+			ret = fault_locked_vma(&f);
 			vma_end_read(cpu, f.vma);
 		}
 		if (ret != FAULT_RETRY)

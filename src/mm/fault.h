@@ -30,8 +30,8 @@ int handle_mm_fault(struct quire_cpu *cpu, struct quire_mm *mm, u64 addr, unsign
 
 /*
  * Faults in [start, end) as if each page were touched (for writing where @write): MAP_POPULATE, mlock, MADV_POPULATE_*.
- * Takes and drops locks itself; none held. 0; -ENOMEM: a hole or no memory; -EFAULT: an access would be SIGSEGV/SIGBUS
- * (cpu->fault). Pages done so far stay.
+ * Takes and drops locks itself; none held. 0; -ENOMEM: a hole or no memory; -EINVAL: a VMA does not permit the access;
+ * -EFAULT: the access would be a signal all the same (end of file, guard). Pages done so far stay.
  */
 int populate_range(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, bool write);
 /* As populate for mlock and MAP_LOCKED: writes to private writable VMAs, reads elsewhere, skips PROT_NONE and LOCKONFAULT. */
@@ -39,7 +39,8 @@ int mm_populate(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 len);
 
 /*
  * The frame behind @addr for copying to or from it (process_vm): faults it in, returns the folio referenced, *pfn the frame.
- * NULL: *error. No lock held.
+ * NULL with *error 0: the frame of zeroes, only to read from, which needs no reference. NULL with *error: -EFAULT, -ENOMEM.
+ * No lock held.
  */
 struct folio *get_user_page(struct quire_cpu *cpu, struct quire_mm *mm, u64 addr, bool write, u64 *pfn, int *error);
 

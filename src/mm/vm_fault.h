@@ -54,6 +54,8 @@ static inline u64 fault_entry_bits(const struct vm_fault *f, bool writable)
 	return writable ? bits | _PAGE_RW | _PAGE_DIRTY : bits;
 }
 
+/* fault.c: handles the fault in f->vma, which is read-locked, allows the access, and is prepared for it. */
+int fault_locked_vma(struct vm_fault *f);
 int do_anonymous_page(struct vm_fault *f);	/* anon.c: nothing mapped, anonymous VMA */
 int do_wp_page(struct vm_fault *f);		/* cow.c: present and read-only, the access writes (or unshares) */
 int do_file_read_fault(struct vm_fault *f);	/* filefault.c: nothing mapped, file VMA */

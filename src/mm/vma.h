@@ -51,7 +51,6 @@ struct anon_vma;
 #define VM_DONTDUMP 0x4000000ull
 #define VM_HUGEPAGE 0x20000000ull
 #define VM_NOHUGEPAGE 0x40000000ull
-#define VM_MAYBE_GUARD 0x80000000ull /* may hold guard markers: page tables must be copied at fork */
 #define VM_SEALED 0x100000000ull
 
 #define VM_ACCESS_FLAGS (VM_READ | VM_WRITE | VM_EXEC)
@@ -69,7 +68,7 @@ struct vma {
 	struct list_head anon_vma_chain; /* m write, or anon_vma prepare */
 	struct interval_node i_mmap_node; /* I */
 	u32 refcnt;		  /* a: 0 detached; 1 + readers attached; VMA_WRITER bit while a writer drains readers */
-	u32 lock_seq;		  /* mmap write: equal to mm->lock_seq means write-locked now */
+	u64 lock_seq;		  /* a, mmap write to change: equal to mm->lock_seq means write-locked now */
 	struct list_head unmap_list; /* of the operation that detached it */
 };
 
