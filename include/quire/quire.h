@@ -96,7 +96,7 @@ struct quire_layout {
 	uint64_t start_brk;	/* start of the heap; 0: brk() fails until quire_mm_set_brk() */
 };
 
-/* Creates an empty address space with one user reference. -ENOMEM. */
+/* Creates an empty address space with one user reference. -ENOMEM; -EINVAL: an impossible layout. */
 QUIRE_API int quire_mm_create(struct quire_cpu *cpu, const struct quire_layout *layout, struct quire_mm **out);
 
 /* One more user (a thread, say). The caller already holds a reference. Never sleeps. */

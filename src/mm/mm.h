@@ -23,27 +23,27 @@ struct mm_limits {
  * Legend: W mmap lock for write to change, read (or write) to read; a atomic; c constant after creation.
  */
 struct quire_mm {
-	struct quire *q;		   /* c */
-	struct list_head mm_list;	   /* q->mm_lock */
-	u32 users;			   /* a: quire_mm_get/put; the last put runs exit_mmap */
-	u32 nr_writer_waits;		   /* a: VMA writers parked on refcnt words (vma_lock.c) */
+	struct quire *q;	  /* c */
+	struct list_head mm_list; /* q->mm_lock */
+	u32 users;		  /* a: quire_mm_get/put; the last put runs exit_mmap */
 	struct rwsem mmap_lock cache_aligned;
-	u32 lock_seq;			   /* mmap write to change (release), a: see vma_lock.c */
-	struct vma_tree tree;		   /* W */
-	struct ptdesc *pgd;		   /* c */
-	struct spinlock page_table_lock;   /* vma->anon_vma NULL -> set */
-	u32 write_protect_seq;		   /* a, odd while fork write-protects: for lockless pins (S2-R3) */
+	u64 lock_seq;			 /* mmap write to change (release), a: number of write sections; vma_lock.c */
+	struct vma_tree tree;		 /* W */
+	struct ptdesc *pgd;		 /* c */
+	struct spinlock page_table_lock; /* vma->anon_vma NULL -> set */
+	u32 write_protect_seq;		 /* a, odd while fork write-protects: for lockless pins (S2-R3) */
 	u64 total_vm, data_vm, exec_vm, stack_vm; /* W: pages */
-	u64 locked_vm;			   /* W: pages in VM_LOCKED VMAs */
-	u64 def_flags;			   /* W: VM_LOCKED_MASK bits that new VMAs get (mlockall MCL_FUTURE) */
-	u64 mmap_base, mmap_min_addr;	   /* c */
-	u64 start_brk, brk;		   /* W: bytes; 0: no heap */
-	struct mm_limits limits;	   /* a */
-	struct mm_cpu_counters *counters;  /* c: [nr_cpus] */
+	u64 locked_vm;				  /* W: pages in VM_LOCKED VMAs */
+	u64 def_flags;				  /* W: VM_LOCKED_MASK bits that new VMAs get (mlockall MCL_FUTURE) */
+	u64 mmap_base, mmap_min_addr;		  /* c */
+	u64 start_brk, brk;			  /* W: bytes; 0: no heap */
+	struct mm_limits limits;		  /* a */
+	struct mm_cpu_counters *counters;	  /* c: [nr_cpus] */
 	struct mm_tlb tlb;
 	struct rcu_head rcu;
 };
 
+/* ---- vma_lock.c. May sleep, but for trylock and unlock. Order: first but for inode_lock. */
 void mmap_read_lock(struct quire_mm *mm);
 bool mmap_read_trylock(struct quire_mm *mm);
 void mmap_read_unlock(struct quire_mm *mm);
@@ -51,6 +51,7 @@ void mmap_write_lock(struct quire_mm *mm);
 /* Ends all VMA write locks of this section, then the lock (or turns it into a read lock). */
 void mmap_write_unlock(struct quire_mm *mm);
 void mmap_write_downgrade(struct quire_mm *mm);
+/* Debug builds stop when nobody holds the lock (who holds it is not recorded). */
 void mmap_assert_locked(struct quire_mm *mm);
 void mmap_assert_write_locked(struct quire_mm *mm);
 
@@ -70,8 +71,11 @@ static inline void mm_tables_add(struct quire_mm *mm, unsigned cpu_id, s64 table
 
 /* Sum over CPUs; a racy snapshot that may be slightly off while others run, never negative. */
 u64 mm_rss(struct quire_mm *mm, enum mm_counter which);
+/* Page tables, the root included: likewise. */
+u64 mm_tables(struct quire_mm *mm);
 
-/* ---- mm.c: life. An empty address space with its root table and counters, in q's list; users = 1. */
+/* ---- mm.c: life. An empty address space with its root table, counters, and the default layout and limits, in q's list;
+ * users = 1. NULL: no memory. May sleep. */
 struct quire_mm *mm_alloc(struct quire_cpu *cpu);
 /* Frees what mm_alloc made; the address space is empty and nobody uses it. */
 void mm_free(struct quire_cpu *cpu, struct quire_mm *mm);
