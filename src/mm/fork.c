@@ -7,6 +7,7 @@
  * write-protects the parent's entry under its PTL; the parent's TLBs are flushed before fork returns, and before the VMA
  * locks are released, so nobody writes to a page that the child has (invariant 31).
  */
+#include "mm/entry_batch.h"
 #include "mm/map.h"
 #include "mm/softleaf.h"
 
@@ -14,37 +15,14 @@
 struct fork_copy {
 	struct quire_cpu *cpu;
 	struct vma *dst, *src;
-	u64 anon, file, shmem;
+	struct rss_delta rss;
 	bool shared; /* some parent entry was write-protected */
 };
 
-static void fork_count(struct fork_copy *c, const struct folio *folio, u64 pages)
-{
-	switch (folio_mm_counter(folio)) {
-	case MM_ANONPAGES:
-		c->anon += pages;
-		break;
-	case MM_SHMEMPAGES:
-		c->shmem += pages;
-		break;
-	default:
-		c->file += pages;
-		break;
-	}
-}
-
 static void fork_flush_counts(struct fork_copy *c)
 {
-	struct quire_mm *mm = c->dst->mm;
-	unsigned id = c->cpu->id;
-
-	mm_rss_add(mm, id, MM_ANONPAGES, (s64)c->anon);
-	mm_rss_add(mm, id, MM_FILEPAGES, (s64)c->file);
-	mm_rss_add(mm, id, MM_SHMEMPAGES, (s64)c->shmem);
-	count_event(c->cpu, NR_ANON_MAPPED, c->anon);
-	count_event(c->cpu, NR_FILE_MAPPED, c->file + c->shmem);
-	count_event(c->cpu, FORK_PAGES_SHARED, c->anon);
-	c->anon = c->file = c->shmem = 0;
+	count_event(c->cpu, FORK_PAGES_SHARED, c->rss.pages[MM_ANONPAGES]);
+	rss_delta_flush(c->cpu, c->dst->mm, &c->rss, 1);
 }
 
 /* The child's entry for a page shared with the parent: not writable, not accessed yet, not mlocked (locks are not
@@ -65,23 +43,6 @@ static void share_anon_entry(struct fork_copy *c, u64 *entry, u64 value)
 	}
 }
 
-/* Entries from @src on that map consecutive pages of @folio, at most @max. */
-static u32 fork_batch(const struct folio *folio, const pte_t *src, pte_t pte, u32 max)
-{
-	u64 left = folio->pfn + folio_nr_pages(folio) - pte_pfn(pte);
-	u32 nr = 1;
-
-	max = max < left ? max : (u32)left;
-	while (nr < max) {
-		pte_t next = pte_read(src + nr);
-
-		if (!pte_present(next) || pte_pfn(next) != pte_pfn(pte) + nr)
-			break;
-		nr++;
-	}
-	return nr;
-}
-
 /* Copies a run of present entries; returns how many. Both PTLs held. */
 static u32 copy_present(struct fork_copy *c, pte_t *dst, pte_t *src, pte_t pte, u32 max)
 {
@@ -93,7 +54,7 @@ static u32 copy_present(struct fork_copy *c, pte_t *dst, pte_t *src, pte_t pte, 
 		return 1;
 	}
 	folio = pfn_folio(c->cpu->q, pte_pfn(pte));
-	nr = folio->order == 0 ? 1 : fork_batch(folio, src, pte, max);
+	nr = folio->order == 0 ? 1 : folio_pte_batch(folio, src, pte, max);
 	folio_map_many(folio, nr); /* the references first, then the entries (invariant 13) */
 	for (u32 i = 0; i < nr; i++) {
 		pte_t each = pte_read(src + i);
@@ -102,21 +63,8 @@ static u32 copy_present(struct fork_copy *c, pte_t *dst, pte_t *src, pte_t pte, 
 			share_anon_entry(c, src + i, each);
 		pte_set(dst + i, child_entry(each));
 	}
-	fork_count(c, folio, nr);
+	rss_delta_add(&c->rss, folio, nr);
 	return nr;
-}
-
-#define FORK_PREFETCH 8u
-
-static void fork_prefetch(struct quire *q, const pte_t *src, u32 left)
-{
-	pte_t pte;
-
-	if (left <= FORK_PREFETCH)
-		return;
-	pte = pte_read(src + FORK_PREFETCH);
-	if (pte_present(pte) && !pte_special(pte))
-		__builtin_prefetch(pfn_folio(q, pte_pfn(pte)), 1);
 }
 
 static void copy_entries(struct fork_copy *c, pte_t *dst, pte_t *src, u32 left)
@@ -125,7 +73,7 @@ static void copy_entries(struct fork_copy *c, pte_t *dst, pte_t *src, u32 left)
 		pte_t pte = pte_read(src);
 		u32 nr = 1;
 
-		fork_prefetch(c->cpu->q, src, left);
+		entry_prefetch(c->cpu->q, src, left);
 		if (pte_present(pte))
 			nr = copy_present(c, dst, src, pte, left);
 		else if (softleaf_is_guard(pte))
@@ -180,7 +128,7 @@ static int copy_huge_pmd(struct fork_copy *c, struct ptdesc *src_tbl, pmd_t *src
 	pgtable_deposit(dst_tbl, deposit);
 	mm_tables_add(c->dst->mm, c->cpu->id, 1);
 	pte_set(dst_pmd, child_entry(pmd));
-	fork_count(c, folio, PTRS_PER_TABLE);
+	rss_delta_add(&c->rss, folio, PTRS_PER_TABLE);
 	fork_flush_counts(c);
 	spin_unlock(&dst_tbl->ptl);
 	spin_unlock(&src_tbl->ptl);

@@ -8,29 +8,13 @@
  * only the new range (race B18). The same locks make it safe to move a whole table by its parent's entry (race B21).
  */
 #include "mm/huge.h"
+#include "mm/map.h"
 
 struct move {
 	struct quire_cpu *cpu;
 	struct quire_mm *mm;
 	struct vma *vma, *new_vma;
 };
-
-/* All reverse walks through the file or the anon_vma are kept out. Both VMAs share them. */
-static void take_rmap_locks(struct vma *vma)
-{
-	if (vma->file)
-		down_write(&vma->file->mapping.i_mmap_rwsem);
-	if (vma->anon_vma)
-		anon_vma_lock_write(vma->anon_vma);
-}
-
-static void drop_rmap_locks(struct vma *vma)
-{
-	if (vma->anon_vma)
-		anon_vma_unlock_write(vma->anon_vma);
-	if (vma->file)
-		up_write(&vma->file->mapping.i_mmap_rwsem);
-}
 
 /* Two locks of one level: in the order of their addresses in memory. */
 static void lock_two(struct spinlock *a, struct spinlock *b)
@@ -134,9 +118,9 @@ u64 move_page_tables(struct quire_cpu *cpu, struct vma *vma, u64 old_addr, struc
 		bool moved;
 
 		step = move_extent(addr, new_addr + (addr - old_addr), end - addr);
-		take_rmap_locks(vma);
+		vma_rmap_lock(vma->file, vma->anon_vma); /* the two VMAs share both */
 		moved = move_below_pmd(&m, tbl, pmdp, addr, new_addr + (addr - old_addr), step);
-		drop_rmap_locks(vma);
+		vma_rmap_unlock(vma->file, vma->anon_vma);
 		if (!moved)
 			break;
 	}

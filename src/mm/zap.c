@@ -3,7 +3,7 @@
  * Zapping: emptying page tables. Entries are cleared under their PTL; what they owned goes to the gather, which flushes
  * before it frees. Every kind of entry is accounted to the counter that it was charged to (seed 5, rules 101 to 111).
  */
-#include "mm/fault.h"
+#include "mm/entry_batch.h"
 #include "mm/huge.h"
 #include "mm/softleaf.h"
 
@@ -12,7 +12,7 @@ struct zap {
 	struct mmu_gather *tlb;
 	struct vma *vma;
 	const struct zap_details *details;
-	u64 anon, file, shmem; /* pages unmapped, not yet taken off the counters */
+	struct rss_delta rss; /* pages unmapped, not yet taken off the counters */
 };
 
 /* Is this folio to go? Without details everything is; otherwise private copies stay unless the file itself shrinks. */
@@ -30,39 +30,6 @@ static bool should_zap_markers(const struct zap_details *details)
 	return !details || !details->keep_markers;
 }
 
-static void zap_count(struct zap *zap, const struct folio *folio, u64 pages)
-{
-	switch (folio_mm_counter(folio)) {
-	case MM_ANONPAGES:
-		zap->anon += pages;
-		break;
-	case MM_SHMEMPAGES:
-		zap->shmem += pages;
-		break;
-	default:
-		zap->file += pages;
-		break;
-	}
-}
-
-static void zap_flush_counts(struct zap *zap)
-{
-	struct quire_cpu *cpu = zap->tlb->cpu;
-	struct quire_mm *mm = zap->tlb->mm;
-
-	if (zap->anon) {
-		mm_rss_add(mm, cpu->id, MM_ANONPAGES, -(s64)zap->anon);
-		count_event(cpu, NR_ANON_MAPPED, (u64)-(s64)zap->anon);
-	}
-	if (zap->file)
-		mm_rss_add(mm, cpu->id, MM_FILEPAGES, -(s64)zap->file);
-	if (zap->shmem)
-		mm_rss_add(mm, cpu->id, MM_SHMEMPAGES, -(s64)zap->shmem);
-	if (zap->file | zap->shmem)
-		count_event(cpu, NR_FILE_MAPPED, (u64)-(s64)(zap->file + zap->shmem));
-	zap->anon = zap->file = zap->shmem = 0;
-}
-
 /*
  * Clears a present entry and returns what it was. For an exclusive anonymous page a plain store will do: its dirty bit
  * matters to nobody any more, and a bit that the MMU sets meanwhile is lost with the entry. Others need the exchange,
@@ -74,23 +41,6 @@ static pte_t zap_clear(pte_t *ptep, pte_t pte, bool exclusive)
 		return pte_get_and_clear(ptep);
 	WRITE_ONCE(*ptep, 0);
 	return pte;
-}
-
-/* How many entries from @ptep on, at most @max, map consecutive pages of @folio alike. */
-static u32 folio_pte_batch(const struct folio *folio, const pte_t *ptep, pte_t pte, u32 max)
-{
-	u64 left = folio->pfn + folio_nr_pages(folio) - pte_pfn(pte);
-	u32 nr = 1;
-
-	max = max < left ? max : (u32)left;
-	while (nr < max) {
-		pte_t next = pte_read(ptep + nr);
-
-		if (!pte_present(next) || pte_pfn(next) != pte_pfn(pte) + nr || ((next ^ pte) & _PAGE_MLOCKED))
-			break;
-		nr++;
-	}
-	return nr;
 }
 
 /* What the MMU noted in the entries belongs to a file's folio now. */
@@ -129,7 +79,7 @@ static u32 zap_present(struct zap *zap, pte_t *ptep, pte_t pte, u64 addr, u32 ma
 		bits |= zap_clear(ptep + i, pte, exclusive);
 	tlb_gather_range(zap->tlb, addr, addr + ((u64)nr << PAGE_SHIFT));
 	zap_transfer_bits(zap->tlb->cpu, folio, bits);
-	zap_count(zap, folio, nr);
+	rss_delta_add(&zap->rss, folio, nr);
 	folio_remove_rmap_keep_refs(zap->tlb->cpu, folio, pte, nr);
 	tlb_remove_folio(zap->tlb, folio, nr);
 	return nr;
@@ -156,20 +106,6 @@ static void zap_softleaf(struct zap *zap, pte_t *ptep, pte_t pte)
 	}
 }
 
-#define ZAP_PREFETCH 8u
-
-/* Brings the folio of an entry further on into the cache: a miss a page is what zapping costs. */
-static void zap_prefetch(struct quire *q, const pte_t *ptep, u32 left)
-{
-	pte_t pte;
-
-	if (left <= ZAP_PREFETCH)
-		return;
-	pte = pte_read(ptep + ZAP_PREFETCH);
-	if (pte_present(pte) && !pte_special(pte))
-		__builtin_prefetch(pfn_folio(q, pte_pfn(pte)), 1);
-}
-
 /* The entries [addr, end) of one table. */
 static void zap_pte_range(struct zap *zap, pmd_t *pmdp, u64 addr, u64 end)
 {
@@ -182,7 +118,7 @@ static void zap_pte_range(struct zap *zap, pmd_t *pmdp, u64 addr, u64 end)
 		u32 left = (u32)((end - addr) >> PAGE_SHIFT), nr = 1;
 		pte_t pte = pte_read(ptep);
 
-		zap_prefetch(zap->tlb->cpu->q, ptep, left);
+		entry_prefetch(zap->tlb->cpu->q, ptep, left);
 		if (pte_present(pte))
 			nr = zap_present(zap, ptep, pte, addr, left);
 		else if (!pte_none(pte))
@@ -190,7 +126,7 @@ static void zap_pte_range(struct zap *zap, pmd_t *pmdp, u64 addr, u64 end)
 		addr += (u64)nr << PAGE_SHIFT;
 		ptep += nr;
 	}
-	zap_flush_counts(zap);
+	rss_delta_flush(zap->tlb->cpu, zap->tlb->mm, &zap->rss, -1);
 	pte_unmap_unlock(pt);
 }
 
@@ -212,8 +148,8 @@ static bool zap_huge_pmd(struct zap *zap, struct ptdesc *tbl, pmd_t *pmdp, u64 a
 		pte_get_and_clear(pmdp);
 		deposit = pgtable_withdraw(tbl);
 		tlb_gather_range(zap->tlb, addr, addr + PMD_SIZE);
-		zap_count(zap, folio, PTRS_PER_TABLE);
-		zap_flush_counts(zap);
+		rss_delta_add(&zap->rss, folio, PTRS_PER_TABLE);
+		rss_delta_flush(zap->tlb->cpu, zap->tlb->mm, &zap->rss, -1);
 		folio_remove_rmap_keep_refs(zap->tlb->cpu, folio, pmd, 1);
 		mm_tables_add(zap->tlb->mm, zap->tlb->cpu->id, -1);
 		tlb_remove_folio(zap->tlb, folio, 1);
