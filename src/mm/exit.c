@@ -18,6 +18,7 @@ static void exit_unlink(struct quire_cpu *cpu, struct quire_mm *mm)
 
 	vma_tree_for_each(vma, &mm->tree)
 	{
+		vma_start_write(cpu, vma);
 		unlink_anon_vmas(cpu, vma);
 		if (vma->file)
 			vma_unlink_file(vma);

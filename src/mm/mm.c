@@ -35,7 +35,7 @@ static void mm_init(struct quire *q, struct quire_mm *mm)
 	memset(mm, 0, sizeof(*mm));
 	mm->q = q;
 	mm->users = 1;
-	mm->lock_seq = 1; /* a fresh VMA has 0: not write-locked */
+	mm->lock_seq = 1;
 	mm->tree.q = q;
 	mm->tlb.gen = 1;
 	mm->tlb.id = __atomic_add_fetch(&q->next_id, 1, __ATOMIC_RELAXED);

@@ -27,8 +27,9 @@
  * - r1 after w4: every change of refcnt is a read-modify-write, so r1 reads from the release sequence that w4 heads, and r3
  *   sees vma->lock_seq == s. It fails unless mm->lock_seq has moved on; and if r3 reads s + 1, its acquire pairs with w6 and r5
  *   sees every change of w5 (race B73: with a plain increment the reader could have the new number and the old fields).
- *   Both numbers only grow, in 64 bits, so "equal" never means an equal number of a former round: a reader would merely
- *   give up, but a writer would skip its wait.
+ *   mm->lock_seq only grows, in 64 bits, and an attached VMA's number was taken from it: so "equal" never means an equal
+ *   number of a former round. (A reader would merely give up, but a writer would skip its wait.) A detached VMA may bring
+ *   any number from a former life; if that is equal by chance, it counts as write-locked, which is what it is about to be.
  * - A VMA is write-locked before it is attached (vma_mark_attached asserts it), so a reader that finds it in the tree
  *   fails at r3 until the section is over, however much of it is still being set up (race B71).
  *
