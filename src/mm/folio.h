@@ -35,8 +35,8 @@ enum folio_flag {
 	PG_mlocked,    /* mapped by a VM_LOCKED VMA; set and cleared under a PTL that maps it */
 	PG_unevictable,
 	PG_reclaim,
-	PG_hwpoison,   /* some frame of it is poisoned */
-	PG_private,    /* has private data, which owns one reference (race S1-R6) */
+	PG_hwpoison, /* some frame of it is poisoned */
+	PG_private,  /* has private data, which owns one reference (race S1-R6) */
 	PG_readahead,
 };
 
@@ -45,16 +45,16 @@ enum folio_flag {
  * M the mapping's pages lock. Two letters: either to read, both to write.
  */
 struct folio {
-	u64 flags;		       /* a, enum folio_flag; PG_dirty etc. see docs/rules */
-	u64 refs;		       /* a: mapcount << 32 | refcount; 0 when free or frozen */
-	u64 mapping;		       /* F; anon: set once at first mapping, see folio_anon_vma. Pointer | FOLIO_MAPPING_* */
-	u64 index;		       /* F,M: in pages, of the first page: offset in the file, or linear address in the VMA */
-	u32 pfn;		       /* C: first frame */
-	u8 order;		       /* C,F */
-	u8 node;		       /* C */
-	u16 mlock_count;	       /* a: entries with _PAGE_MLOCKED; PG_mlocked while > 0; sticks at 65535 */
-	u64 swap;		       /* F: swap entry while PG_swapcache; private data otherwise */
-	struct list_head lru;	       /* L: later; free list and private batches meanwhile */
+	u64 flags;	      /* a, enum folio_flag; PG_dirty etc. see docs/rules */
+	u64 refs;	      /* a: mapcount << 32 | refcount; 0 when free or frozen */
+	u64 mapping;	      /* F; anon: set once at first mapping, see folio_anon_vma. Pointer | FOLIO_MAPPING_* */
+	u64 index;	      /* F,M: in pages, of the first page: offset in the file, or linear address in the VMA */
+	u32 pfn;	      /* C: first frame */
+	u8 order;	      /* C,F */
+	u8 node;	      /* C */
+	u16 mlock_count;      /* a: entries with _PAGE_MLOCKED; PG_mlocked while > 0; sticks at 65535 */
+	u64 swap;	      /* F: swap entry while PG_swapcache; private data otherwise */
+	struct list_head lru; /* L: later; free list and private batches meanwhile */
 } cache_aligned;
 
 #define FOLIO_MAPPING_ANON 1ull /* mapping is a struct anon_vma * */
@@ -222,7 +222,10 @@ struct folio *folio_alloc(struct quire_cpu *cpu, unsigned order, unsigned gfp, b
 /* Allocates @nr order-0 folios at once; returns how many (all or fewer). The same state as folio_alloc. */
 unsigned folio_alloc_bulk(struct quire_cpu *cpu, unsigned nr, struct folio **folios, unsigned gfp, bool exclusive);
 
-/* Frees a folio whose count has fallen to zero by folio_unmap_many or a failed freeze-free. Never sleeps. */
+/*
+ * Frees a folio whose count is zero because the caller dropped the last reference (folio_unmap_many) or has it frozen. Checks that
+ * nothing is left of its use (invariant 8). Never sleeps; spin locks may be held.
+ */
 void folio_free(struct quire_cpu *cpu, struct folio *folio);
 
 /* -------------------------------------------------------------------------------------------- the folio lock */
@@ -244,7 +247,10 @@ void folio_end_writeback(struct quire_cpu *cpu, struct folio *folio);
 
 /* -------------------------------------------------------------------------------------------- frames of folios */
 
-/* The folio that frame @pfn is part of, if any, with a speculative reference and its identity checked; else NULL. */
-struct folio *folio_try_get_pfn(struct quire *q, u64 pfn);
+/*
+ * The folio that frame @pfn is part of, if any, with a speculative reference and its identity checked; else NULL. The caller is
+ * in an RCU section. Any CPU: giving up a reference that turned out wrong may free.
+ */
+struct folio *folio_try_get_pfn(struct quire_cpu *cpu, u64 pfn);
 
 #endif

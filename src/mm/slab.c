@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Slabs. A CPU allocates from and frees to its own stack of objects; only when that is empty or full it visits the
+ * cache, for half a stack at a time. The rules for users stand in slab.h.
+ *
+ *   on a CPU's stack  <──take──  free in a slab: a set bit   ──release──>  frames
+ *   or in use         ──put───>  (cache lock)                  (slab empty; type-safe: after a grace period)
+ */
+#include "mm/instance.h"
+
+#define SLAB_MAX_ORDER 3u
+#define SLAB_BATCH (SLAB_CPU_MAX / 2)
+
+/* ------------------------------------------------------------------------------------- layout of a slab */
+
+static u32 bitmap_words(u32 nr)
+{
+	return (nr + 63) / 64;
+}
+
+/* Bytes before the first object. */
+static u32 slab_offset(u32 nr, u32 align)
+{
+	u32 header = (u32)sizeof(struct slab) + bitmap_words(nr) * (u32)sizeof(u64);
+
+	return (header + align - 1) & ~(align - 1);
+}
+
+/* How many objects fit into a slab of 2^order frames. */
+static u32 slab_capacity(u32 size, u32 align, u32 order)
+{
+	u32 bytes = (u32)PAGE_SIZE << order;
+	u32 nr = bytes / size;
+
+	while (nr && slab_offset(nr, align) + nr * size > bytes)
+		nr--;
+	return nr;
+}
+
+static void *slab_object(const struct kmem_cache *cache, struct slab *slab, u32 index)
+{
+	return (char *)slab + slab_offset(slab->nr, cache->align) + index * cache->size;
+}
+
+/* The object that an address is in. */
+static u32 slab_index(const struct kmem_cache *cache, const struct slab *slab, const void *address)
+{
+	u32 offset = (u32)((const char *)address - (const char *)slab) - slab_offset(slab->nr, cache->align);
+
+	return (u32)((u64)offset * cache->reciprocal >> 32);
+}
+
+/* The slab that an address is in. The descriptor does not change while any object of the slab is in use. */
+static struct slab *address_slab(struct quire *q, const void *address)
+{
+	u64 word = smp_load_acquire(&q->pages[virt_to_pfn(q, address)].word);
+
+	BUG_ON2(page_word_type(word) != PAGE_SLAB, address, word);
+	return page_word_ptr(word);
+}
+
+/* ------------------------------------------------------------------------------------- debugging
+ * Objects that nobody may look at once they are free are full of a pattern meanwhile. Off in release builds.
+ */
+#ifdef QUIRE_DEBUG
+#define OBJECT_POISON 0x6b
+
+static bool object_poisoned(const struct kmem_cache *cache)
+{
+	return !(cache->flags & SLAB_TYPESAFE_BY_RCU) && !cache->ctor;
+}
+
+static void object_poison(const struct kmem_cache *cache, void *object)
+{
+	if (object_poisoned(cache))
+		memset(object, OBJECT_POISON, cache->size);
+}
+
+static void object_check(const struct kmem_cache *cache, const void *object)
+{
+	const u8 *byte = object;
+
+	if (!object_poisoned(cache))
+		return;
+	for (u32 i = 0; i < cache->size; i++)
+		BUG_ON2(byte[i] != OBJECT_POISON /* free object written to: address, offset */, object, i);
+}
+
+/* An object being freed is not on our stack already. (Free in its slab: slab_put finds that.) */
+static void object_check_free(const struct kmem_cache *cache, const struct kmem_cache_cpu *stack, const void *object)
+{
+	BUG_ON2(address_slab(cache->q, object)->cache != cache, object, cache);
+	for (u32 i = 0; i < stack->count; i++)
+		BUG_ON2(stack->object[i] == object /* freed twice */, object, cache);
+}
+#else
+#define object_poison(cache, object) ((void)(cache), (void)(object))
+#define object_check(cache, object) ((void)(cache), (void)(object))
+#define object_check_free(cache, stack, object) ((void)(cache), (void)(stack), (void)(object))
+#endif
+
+/* ------------------------------------------------------------------------------------- slabs from and to frames */
+
+static void slab_construct(struct kmem_cache *cache, struct slab *slab)
+{
+	for (u32 i = 0; i < slab->nr; i++) {
+		void *object = slab_object(cache, slab, i);
+
+		if (cache->ctor)
+			cache->ctor(object);
+		else if (cache->flags & SLAB_TYPESAFE_BY_RCU)
+			memset(object, 0, cache->size);
+		object_poison(cache, object);
+		slab->free[i / 64] |= 1ull << i % 64;
+	}
+}
+
+/* A slab on no list, all its objects free. NULL: no memory. May sleep unless GFP_NORETRY. Caller: holds no lock. */
+static struct slab *slab_create(struct quire_cpu *cpu, struct kmem_cache *cache, unsigned gfp)
+{
+	u32 order = cache->order;
+	u64 pfn = frame_alloc_untyped(cpu, order, order > cache->min_order ? GFP_NORETRY : gfp);
+	struct slab *slab;
+
+	if (!pfn && order > cache->min_order) {
+		order = cache->min_order;
+		pfn = frame_alloc_untyped(cpu, order, gfp);
+	}
+	if (!pfn)
+		return NULL;
+	slab = (struct slab *)(void *)pfn_to_virt(cache->q, pfn);
+	slab->cache = cache;
+	slab->order = order;
+	slab->nr = (u16)slab_capacity(cache->size, cache->align, order);
+	slab->nr_free = slab->nr;
+	memset(slab->free, 0, bitmap_words(slab->nr) * sizeof(u64));
+	slab_construct(cache, slab);
+	page_set_slab(cache->q, pfn, order, slab);
+	count_event(cpu, NR_SLAB, 1ull << order);
+	return slab;
+}
+
+static void slab_destroy(struct quire_cpu *cpu, struct slab *slab)
+{
+	u32 order = slab->order;
+
+	count_event(cpu, NR_SLAB, 0 - (1ull << order));
+	frame_free(cpu, virt_to_pfn(cpu->q, slab), order);
+}
+
+static void slab_destroy_callback(struct quire_cpu *cpu, struct rcu_head *head)
+{
+	slab_destroy(cpu, container_of(head, struct slab, rcu));
+}
+
+/* Frees a list of empty slabs that are the caller's alone. No cache lock held. */
+static void slabs_release(struct quire_cpu *cpu, struct kmem_cache *cache, struct list_head *slabs)
+{
+	struct slab *slab, *next;
+
+	list_for_each_entry_safe(slab, next, slabs, list) {
+		if (cache->flags & SLAB_TYPESAFE_BY_RCU)
+			call_rcu(cpu, &slab->rcu, slab_destroy_callback);
+		else
+			slab_destroy(cpu, slab);
+	}
+}
+
+/* ------------------------------------------------------------------------------------- objects from and to slabs */
+
+static void slab_move(struct slab *slab, struct list_head *list)
+{
+	list_del_init(&slab->list);
+	list_add_tail(&slab->list, list);
+}
+
+/* Up to @nr objects of one slab, in rising order; how many. Cache lock held. */
+static u32 slab_take(struct kmem_cache *cache, struct slab *slab, void **objects, u32 nr)
+{
+	u32 got = 0;
+
+	for (u32 word = 0; got < nr && got < slab->nr_free; word++) {
+		u64 free = slab->free[word];
+
+		for (; free && got < nr; free &= free - 1)
+			objects[got++] = slab_object(cache, slab, word * 64 + (u32)__builtin_ctzll(free));
+		slab->free[word] = free;
+	}
+	slab->nr_free = (u16)(slab->nr_free - got);
+	return got;
+}
+
+/* Up to @nr objects from slabs that have some. Cache lock held. */
+static u32 cache_take(struct kmem_cache *cache, void **objects, u32 nr)
+{
+	u32 got = 0;
+
+	while (got < nr) {
+		bool empty = list_empty(&cache->partial);
+		struct list_head *list = empty ? &cache->empty : &cache->partial;
+		struct slab *slab;
+
+		if (list_empty(list))
+			break;
+		slab = list_first_entry(list, struct slab, list);
+		got += slab_take(cache, slab, objects + got, nr - got);
+		cache->nr_empty -= empty;
+		list_del_init(&slab->list);
+		/* What is left is taken next. */
+		list_add(&slab->list, slab->nr_free ? &cache->partial : &cache->full);
+	}
+	WRITE_ONCE(cache->nr_active, cache->nr_active + got);
+	return got;
+}
+
+/* The same, making a slab when there is none: 0 means no memory. May sleep unless GFP_NORETRY. */
+static u32 cache_take_or_grow(struct quire_cpu *cpu, struct kmem_cache *cache, void **objects, u32 nr, unsigned gfp)
+{
+	struct slab *slab;
+	u32 got;
+
+	spin_lock(&cache->lock);
+	got = cache_take(cache, objects, nr);
+	spin_unlock(&cache->lock);
+	if (got)
+		return got;
+	slab = slab_create(cpu, cache, gfp);
+	spin_lock(&cache->lock);
+	if (slab) {
+		list_add(&slab->list, &cache->empty);
+		cache->nr_empty++;
+		cache->nr_slabs++;
+	}
+	/* Even without: others may have freed some meanwhile. */
+	got = cache_take(cache, objects, nr);
+	spin_unlock(&cache->lock);
+	return got;
+}
+
+/* Returns an object to its slab, and the slab to @released when it is one empty slab too many. Cache lock held. */
+static void slab_put(struct kmem_cache *cache, struct slab *slab, void *object, struct list_head *released)
+{
+	u32 index = slab_index(cache, slab, object);
+	u64 bit = 1ull << index % 64;
+
+	BUG_ON2(slab->free[index / 64] & bit /* freed twice */, object, cache);
+	VM_BUG_ON2(slab_object(cache, slab, index) != object, object, index);
+	slab->free[index / 64] |= bit;
+	slab->nr_free++;
+	if (slab->nr_free == slab->nr) {
+		if (cache->nr_empty < cache->max_empty) {
+			slab_move(slab, &cache->empty);
+			cache->nr_empty++;
+		} else {
+			slab_move(slab, released);
+			cache->nr_slabs--;
+		}
+	} else if (slab->nr_free == 1) {
+		slab_move(slab, &cache->partial);
+	}
+}
+
+/* ------------------------------------------------------------------------------------- a CPU's stack */
+
+/* The count is read by sums on other CPUs. */
+static inline void stack_set_count(struct kmem_cache_cpu *stack, u32 count)
+{
+	WRITE_ONCE(stack->count, count);
+}
+
+/* Returns the @nr oldest objects of the stack to their slabs. */
+static void stack_flush(struct quire_cpu *cpu, struct kmem_cache *cache, struct kmem_cache_cpu *stack, u32 nr)
+{
+	struct list_head released;
+	struct slab *slab = NULL;
+
+	INIT_LIST_HEAD(&released);
+	spin_lock(&cache->lock);
+	for (u32 i = 0; i < nr; i++) {
+		void *object = stack->object[i];
+
+		/* Objects that were used together often are of one slab. Slabs of one frame, mostly: else we look. */
+		if (!slab || virt_to_pfn(cpu->q, object) != virt_to_pfn(cpu->q, slab))
+			slab = address_slab(cpu->q, object);
+		slab_put(cache, slab, object, &released);
+	}
+	WRITE_ONCE(cache->nr_active, cache->nr_active - nr);
+	spin_unlock(&cache->lock);
+	memmove(stack->object, stack->object + nr, (stack->count - nr) * sizeof(*stack->object));
+	stack_set_count(stack, stack->count - nr);
+	/* Last: this may run callbacks that free to the stack. */
+	slabs_release(cpu, cache, &released);
+}
+
+static inline void stack_push(struct quire_cpu *cpu, struct kmem_cache *cache, struct kmem_cache_cpu *stack,
+			      void *object)
+{
+	if (unlikely(stack->count == SLAB_CPU_MAX))
+		stack_flush(cpu, cache, stack, SLAB_BATCH);
+	stack->object[stack->count] = object;
+	stack_set_count(stack, stack->count + 1);
+}
+
+/*
+ * Half a stack of objects such that pops rise. False: no memory. The objects go through an array because making a slab may
+ * wait, and what we wait for may free to our stack.
+ */
+static bool stack_refill(struct quire_cpu *cpu, struct kmem_cache *cache, struct kmem_cache_cpu *stack, unsigned gfp)
+{
+	void *objects[SLAB_BATCH];
+	u32 got = cache_take_or_grow(cpu, cache, objects, SLAB_BATCH, gfp);
+
+	while (got--)
+		stack_push(cpu, cache, stack, objects[got]);
+	return stack->count != 0;
+}
+
+/* ------------------------------------------------------------------------------------- the interface */
+
+static inline void *object_prepare(struct kmem_cache *cache, void *object)
+{
+	object_check(cache, object);
+	if (cache->flags & SLAB_ZERO)
+		memset(object, 0, cache->size);
+	return object;
+}
+
+void *kmem_cache_alloc_gfp(struct quire_cpu *cpu, struct kmem_cache *cache, unsigned gfp)
+{
+	struct kmem_cache_cpu *stack = &cache->cpus[cpu->id];
+
+	if (unlikely(!stack->count) && !stack_refill(cpu, cache, stack, gfp))
+		return NULL;
+	stack_set_count(stack, stack->count - 1);
+	return object_prepare(cache, stack->object[stack->count]);
+}
+
+void *kmem_cache_alloc(struct quire_cpu *cpu, struct kmem_cache *cache)
+{
+	return kmem_cache_alloc_gfp(cpu, cache, GFP_KERNEL);
+}
+
+bool kmem_cache_alloc_bulk_gfp(struct quire_cpu *cpu, struct kmem_cache *cache, unsigned nr, void **objects,
+			       unsigned gfp)
+{
+	struct kmem_cache_cpu *stack = &cache->cpus[cpu->id];
+	u32 got = 0;
+
+	while (got < nr) {
+		u32 more;
+
+		for (; got < nr && stack->count; got++) {
+			stack_set_count(stack, stack->count - 1);
+			objects[got] = object_prepare(cache, stack->object[stack->count]);
+		}
+		if (got == nr)
+			break;
+		more = cache_take_or_grow(cpu, cache, objects + got, nr - got, gfp);
+		if (!more) {
+			while (got--)
+				kmem_cache_free(cpu, cache, objects[got]);
+			return false;
+		}
+		while (more--)
+			object_prepare(cache, objects[got++]);
+	}
+	return true;
+}
+
+bool kmem_cache_alloc_bulk(struct quire_cpu *cpu, struct kmem_cache *cache, unsigned nr, void **objects)
+{
+	return kmem_cache_alloc_bulk_gfp(cpu, cache, nr, objects, GFP_KERNEL);
+}
+
+void kmem_cache_free(struct quire_cpu *cpu, struct kmem_cache *cache, void *object)
+{
+	struct kmem_cache_cpu *stack = &cache->cpus[cpu->id];
+
+	object_check_free(cache, stack, object);
+	object_poison(cache, object);
+	stack_push(cpu, cache, stack, object);
+}
+
+/* Finds the cache and the object from where the rcu_head lies. */
+static void kmem_cache_free_callback(struct quire_cpu *cpu, struct rcu_head *head)
+{
+	struct slab *slab = address_slab(cpu->q, head);
+	struct kmem_cache *cache = slab->cache;
+
+	kmem_cache_free(cpu, cache, slab_object(cache, slab, slab_index(cache, slab, head)));
+}
+
+void kmem_cache_free_rcu(struct quire_cpu *cpu, struct kmem_cache *cache, void *object, struct rcu_head *head)
+{
+	VM_BUG_ON2((char *)head < (char *)object || (char *)(head + 1) > (char *)object + cache->size, object, head);
+	VM_BUG_ON2(address_slab(cpu->q, object)->cache != cache, object, cache);
+	(void)cache;
+	(void)object;
+	call_rcu(cpu, head, kmem_cache_free_callback);
+}
+
+void kmem_cache_drain(struct quire_cpu *cpu, struct kmem_cache *cache)
+{
+	struct kmem_cache_cpu *stack = &cache->cpus[cpu->id];
+	struct list_head released;
+
+	stack_flush(cpu, cache, stack, stack->count);
+	INIT_LIST_HEAD(&released);
+	spin_lock(&cache->lock);
+	while (!list_empty(&cache->empty))
+		slab_move(list_first_entry(&cache->empty, struct slab, list), &released);
+	cache->nr_slabs -= cache->nr_empty;
+	cache->nr_empty = 0;
+	spin_unlock(&cache->lock);
+	slabs_release(cpu, cache, &released);
+}
+
+/* ------------------------------------------------------------------------------------- boot and checks */
+
+/* Frames per slab: the fewest with which at most 1/16 is lost and there are some objects to share the header. */
+static u32 cache_order(u32 size, u32 align)
+{
+	for (u32 order = 0; order < SLAB_MAX_ORDER; order++) {
+		u32 bytes = (u32)PAGE_SIZE << order;
+		u32 nr = slab_capacity(size, align, order);
+
+		if (nr >= 4 && (bytes - nr * size) * 16 <= bytes)
+			return order;
+	}
+	return SLAB_MAX_ORDER;
+}
+
+void kmem_cache_init(struct kmem_cache *cache, struct quire *q, const char *name, u32 size, u32 align, u32 flags,
+		     void (*ctor)(void *), struct kmem_cache_cpu *per_cpu)
+{
+	size = (size + align - 1) & ~(align - 1);
+	BUG_ON2(!slab_capacity(size, align, SLAB_MAX_ORDER), size, align);
+	cache->q = q;
+	cache->name = name;
+	cache->size = size;
+	cache->align = align;
+	cache->flags = flags;
+	cache->order = cache_order(size, align);
+	while (!slab_capacity(size, align, cache->min_order))
+		cache->min_order++;
+	cache->reciprocal = (u32)(((1ull << 32) + size - 1) / size);
+	cache->max_empty = 4 + (u32)(q->nr_frames / 1024 >> cache->order);
+	cache->ctor = ctor;
+	cache->cpus = per_cpu;
+	INIT_LIST_HEAD(&cache->partial);
+	INIT_LIST_HEAD(&cache->full);
+	INIT_LIST_HEAD(&cache->empty);
+}
+
+u64 kmem_cache_in_use(struct kmem_cache *cache)
+{
+	u64 nr = READ_ONCE(cache->nr_active);
+
+	for (u32 id = 0; id <= cache->q->nr_cpus; id++)
+		nr -= READ_ONCE(cache->cpus[id].count);
+	return nr;
+}
