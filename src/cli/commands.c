@@ -4,10 +4,18 @@
  * them.
  */
 #include "cli/cli.h"
+#include "trace/commands.h"
 
 #include <string.h>
 
 const struct cli_command cli_commands[] = {
+	{
+		.name = "record",
+		.synopsis = "-o FILE [--window N] -- PROGRAM [ARGUMENT]...",
+		.summary = "record what a program does to its memory",
+		.help = cmd_record_help,
+		.run = cmd_record,
+	},
 	{ .name = NULL },
 };
 
