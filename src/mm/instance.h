@@ -130,5 +130,7 @@ u64 quire_boot_overhead(const struct quire_config *config);
 u64 quire_in_use(struct quire *q);
 /* Flushes this CPU's caches (frames, slabs) to the shared pools. Called by its owner. */
 void cpu_drain(struct quire_cpu *cpu);
+/* An event or gauge summed over all CPUs. A racy snapshot; exact while no CPU is inside a call. */
+u64 quire_event_sum(struct quire *q, enum vm_event event);
 
 #endif
