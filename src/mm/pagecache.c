@@ -189,7 +189,8 @@ void filemap_remove_folios(struct quire_cpu *cpu, struct address_space *mapping,
 	spin_lock(&mapping->pages_lock);
 	for (unsigned i = 0; i < nr; i++) {
 		VM_BUG_ON2(!folio_test(folios[i], PG_locked), folios[i]->pfn, folios[i]->flags);
-		BUG_ON2(folio_mapped(folios[i]) || folio_test(folios[i], PG_writeback), folios[i]->pfn, folios[i]->refs);
+		BUG_ON2(folio_mapped(folios[i]) || folio_test(folios[i], PG_writeback), folios[i]->pfn,
+			folios[i]->refs);
 		erase_folio(mapping, folios[i], &freed, &dirty_pages);
 		pages += folio_nr_pages(folios[i]);
 	}
@@ -197,7 +198,7 @@ void filemap_remove_folios(struct quire_cpu *cpu, struct address_space *mapping,
 	pagecache_pool_free_rcu(cpu, &freed);
 	count_cached(cpu, mapping, -(s64)pages);
 	if (dirty_pages)
-		count_event(cpu, NR_FILE_DIRTY, (u64)-(s64)dirty_pages);
+		count_event(cpu, NR_FILE_DIRTY, (u64) - (s64)dirty_pages);
 	for (unsigned i = 0; i < nr; i++)
 		folio_put_many(cpu, folios[i], folio_nr_pages(folios[i]));
 }
@@ -210,8 +211,8 @@ void filemap_remove_folio(struct quire_cpu *cpu, struct address_space *mapping, 
 /* -------------------------------------------------------------------------------------------- splitting */
 
 /* What the pieces of a split folio inherit. Not PG_waiters: who waits, waits for the folio that stays the first piece. */
-#define SPLIT_FLAGS                                                                                                     \
-	(1ull << PG_locked | 1ull << PG_uptodate | 1ull << PG_dirty | 1ull << PG_referenced | 1ull << PG_active |       \
+#define SPLIT_FLAGS                                                                                                    \
+	(1ull << PG_locked | 1ull << PG_uptodate | 1ull << PG_dirty | 1ull << PG_referenced | 1ull << PG_active |      \
 	 1ull << PG_swapbacked)
 
 static void split_free_tails(struct quire_cpu *cpu, struct list_head *tails)
@@ -286,7 +287,8 @@ int filemap_split_folio(struct quire_cpu *cpu, struct address_space *mapping, st
 
 	VM_BUG_ON2(!folio_test(folio, PG_locked) || folio_test(folio, PG_writeback), folio->pfn, folio->flags);
 	INIT_LIST_HEAD(&tails);
-	if (split_alloc_tails(cpu, &tails, nr - 1) && pagecache_pool_fill(cpu, &pool, pagecache_split_nodes(folio->order))) {
+	if (split_alloc_tails(cpu, &tails, nr - 1) &&
+	    pagecache_pool_fill(cpu, &pool, pagecache_split_nodes(folio->order))) {
 		spin_lock(&mapping->pages_lock);
 		ret = folio_freeze(folio, nr + 1) ? 0 : -EAGAIN;
 		if (!ret)
@@ -399,7 +401,7 @@ bool filemap_start_writeback(struct quire_cpu *cpu, struct address_space *mappin
 	}
 	spin_unlock(&mapping->pages_lock);
 	if (dirty) {
-		count_event(cpu, NR_FILE_DIRTY, (u64)-(s64)nr);
+		count_event(cpu, NR_FILE_DIRTY, (u64) - (s64)nr);
 		count_event(cpu, NR_WRITEBACK, nr);
 	}
 	return dirty;
@@ -407,9 +409,10 @@ bool filemap_start_writeback(struct quire_cpu *cpu, struct address_space *mappin
 
 void filemap_end_writeback(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio)
 {
-	count_event(cpu, NR_WRITEBACK, (u64)-(s64)folio_nr_pages(folio));
+	count_event(cpu, NR_WRITEBACK, (u64) - (s64)folio_nr_pages(folio));
 	count_event(cpu, FILE_WRITTEN_PAGES, folio_nr_pages(folio));
-	filemap_clear_mark(mapping, folio, PAGECACHE_WRITEBACK); /* before the flag: the next writeback waits for that */
+	filemap_clear_mark(mapping, folio,
+			   PAGECACHE_WRITEBACK); /* before the flag: the next writeback waits for that */
 	folio_end_writeback(cpu, folio);
 }
 
@@ -436,7 +439,8 @@ static void validate_slots(struct cache_check *check, const struct folio *folio)
 		u64 entry = 0, *slot = pagecache_slot(check->mapping, folio->index + i, &entry);
 
 		if (!slot || entry_folio(entry) != folio)
-			cache_violation(check, "page cache: a slot of the folio names something else", folio->index + i, entry);
+			cache_violation(check, "page cache: a slot of the folio names something else", folio->index + i,
+					entry);
 	}
 }
 
@@ -444,7 +448,8 @@ static void validate_marks(struct cache_check *check, const struct folio *folio)
 {
 	bool shmem = check->mapping->host->shmem;
 
-	if (pagecache_test_mark(check->mapping, folio->index, PAGECACHE_DIRTY) != (!shmem && folio_test(folio, PG_dirty)))
+	if (pagecache_test_mark(check->mapping, folio->index, PAGECACHE_DIRTY) !=
+	    (!shmem && folio_test(folio, PG_dirty)))
 		cache_violation(check, "page cache: dirty mark and flag differ", folio->index, folio->flags);
 	if (pagecache_test_mark(check->mapping, folio->index, PAGECACHE_WRITEBACK) != folio_test(folio, PG_writeback))
 		cache_violation(check, "page cache: writeback mark and flag differ", folio->index, folio->flags);

@@ -39,14 +39,14 @@ struct pagecache_node {
 
 /* Legend: T pages_lock to write, RCU to read; I i_mmap_rwsem; a atomic. */
 struct address_space {
-	struct quire_file *host;	 /* const */
-	struct spinlock pages_lock;	 /* innermost but for the frame allocator's */
-	struct pagecache_node *root;	 /* T: NULL when nothing is cached */
-	u64 nr_pages;			 /* T: pages in the cache */
-	struct rwsem invalidate_lock;	 /* read: faults and reads that add folios; write: truncate and punch */
-	struct rwsem i_mmap_rwsem;	 /* mappings of this file; after the folio lock, before anon_vma and PTL */
-	struct interval_tree i_mmap;	 /* I: by page offset in the file; nodes are vma->i_mmap_node */
-	u32 i_mmap_writable;		 /* a: VM_SHARED mappings that may be written */
+	struct quire_file *host;      /* const */
+	struct spinlock pages_lock;   /* innermost but for the frame allocator's */
+	struct pagecache_node *root;  /* T: NULL when nothing is cached */
+	u64 nr_pages;		      /* T: pages in the cache */
+	struct rwsem invalidate_lock; /* read: faults and reads that add folios; write: truncate and punch */
+	struct rwsem i_mmap_rwsem;    /* mappings of this file; after the folio lock, before anon_vma and PTL */
+	struct interval_tree i_mmap;  /* I: by page offset in the file; nodes are vma->i_mmap_node */
+	u32 i_mmap_writable;	      /* a: VM_SHARED mappings that may be written */
 };
 
 void pagecache_init(struct address_space *mapping, struct quire_file *host);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The radix tree below a page cache. Its shape and rules stand in pagecache_tree.h. */
-#include "mm/instance.h"
 #include "mm/pagecache_tree.h"
+#include "mm/instance.h"
 
 static bool entry_is_node(u64 entry)
 {
