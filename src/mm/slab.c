@@ -37,13 +37,12 @@ static u32 slab_capacity(u32 size, u32 align, u32 order)
 	return nr;
 }
 
-static void *slab_object(const struct kmem_cache *cache, struct slab *slab, u32 index)
+void *kmem_cache_object(const struct kmem_cache *cache, struct slab *slab, u32 index)
 {
 	return (char *)slab + slab_offset(slab->nr, cache->align) + index * cache->size;
 }
 
-/* The object that an address is in. */
-static u32 slab_index(const struct kmem_cache *cache, const struct slab *slab, const void *address)
+u32 kmem_cache_index(const struct kmem_cache *cache, const struct slab *slab, const void *address)
 {
 	u32 offset = (u32)((const char *)address - (const char *)slab) - slab_offset(slab->nr, cache->align);
 
@@ -104,7 +103,7 @@ static void object_check_free(const struct kmem_cache *cache, const struct kmem_
 static void slab_construct(struct kmem_cache *cache, struct slab *slab)
 {
 	for (u32 i = 0; i < slab->nr; i++) {
-		void *object = slab_object(cache, slab, i);
+		void *object = kmem_cache_object(cache, slab, i);
 
 		if (cache->ctor)
 			cache->ctor(object);
@@ -183,7 +182,7 @@ static u32 slab_take(struct kmem_cache *cache, struct slab *slab, void **objects
 		u64 free = slab->free[word];
 
 		for (; free && got < nr; free &= free - 1)
-			objects[got++] = slab_object(cache, slab, word * 64 + (u32)__builtin_ctzll(free));
+			objects[got++] = kmem_cache_object(cache, slab, word * 64 + (u32)__builtin_ctzll(free));
 		slab->free[word] = free;
 	}
 	slab->nr_free = (u16)(slab->nr_free - got);
@@ -240,11 +239,11 @@ static u32 cache_take_or_grow(struct quire_cpu *cpu, struct kmem_cache *cache, v
 /* Returns an object to its slab, and the slab to @released when it is one empty slab too many. Cache lock held. */
 static void slab_put(struct kmem_cache *cache, struct slab *slab, void *object, struct list_head *released)
 {
-	u32 index = slab_index(cache, slab, object);
+	u32 index = kmem_cache_index(cache, slab, object);
 	u64 bit = 1ull << index % 64;
 
 	BUG_ON2(slab->free[index / 64] & bit /* freed twice */, object, cache);
-	VM_BUG_ON2(slab_object(cache, slab, index) != object, object, index);
+	VM_BUG_ON2(kmem_cache_object(cache, slab, index) != object, object, index);
 	slab->free[index / 64] |= bit;
 	slab->nr_free++;
 	if (slab->nr_free == slab->nr) {
@@ -387,7 +386,7 @@ static void kmem_cache_free_callback(struct quire_cpu *cpu, struct rcu_head *hea
 	struct slab *slab = address_slab(cpu->q, head);
 	struct kmem_cache *cache = slab->cache;
 
-	kmem_cache_free(cpu, cache, slab_object(cache, slab, slab_index(cache, slab, head)));
+	kmem_cache_free(cpu, cache, kmem_cache_object(cache, slab, kmem_cache_index(cache, slab, head)));
 }
 
 void kmem_cache_free_rcu(struct quire_cpu *cpu, struct kmem_cache *cache, void *object, struct rcu_head *head)

@@ -74,6 +74,10 @@ void kmem_cache_free_rcu(struct quire_cpu *cpu, struct kmem_cache *cache, void *
 void kmem_cache_drain(struct quire_cpu *cpu, struct kmem_cache *cache);
 /* Objects allocated and not freed: exact at quiescence. For leak checks. */
 u64 kmem_cache_in_use(struct kmem_cache *cache);
+/* Object number @index of a slab, and the number of the object that an address in the slab belongs to. */
+void *kmem_cache_object(const struct kmem_cache *cache, struct slab *slab, u32 index);
+u32 kmem_cache_index(const struct kmem_cache *cache, const struct slab *slab, const void *address);
+/* Checks bitmaps, counts, lists, stacks and descriptors; calls back per violation. Quiescent machine only. */
 unsigned kmem_cache_validate(struct kmem_cache *cache, violation_fn report, void *arg);
 
 #endif
