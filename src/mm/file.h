@@ -68,6 +68,8 @@ void file_page_mkwrite(struct quire_cpu *cpu, struct folio *folio);
  * a write since the last report, once. Shmem: 0. Takes folio locks; may sleep.
  */
 int file_writeback_range(struct quire_cpu *cpu, struct quire_file *file, u64 first, u64 last);
+/* The same, and then the device has it: what fsync and msync(MS_SYNC) promise. */
+int file_sync_range(struct quire_cpu *cpu, struct quire_file *file, u64 first, u64 last);
 /* madvise(MADV_WILLNEED): reads pages in. Errors are left to the later access. May sleep. */
 void file_readahead(struct quire_cpu *cpu, struct quire_file *file, u64 first, u64 last);
 /* Is page @index in the cache and uptodate? For mincore; a hint. */

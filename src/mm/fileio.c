@@ -180,14 +180,3 @@ int64_t quire_file_write(struct quire_cpu *cpu, struct quire_file *file, uint64_
 	balance_dirty(cpu, file);
 	return done || ret >= 0 ? (s64)done : ret;
 }
-
-int quire_file_fsync(struct quire_cpu *cpu, struct quire_file *file)
-{
-	int ret, synced;
-
-	if (file->shmem)
-		return 0;
-	ret = file_writeback_range(cpu, file, 0, ~0ull);
-	synced = machine_file_sync(cpu, file->backing);
-	return ret ? ret : synced;
-}

@@ -198,7 +198,7 @@ void filemap_remove_folios(struct quire_cpu *cpu, struct address_space *mapping,
 	pagecache_pool_free_rcu(cpu, &freed);
 	count_cached(cpu, mapping, -(s64)pages);
 	if (dirty_pages)
-		count_event(cpu, NR_FILE_DIRTY, (u64) - (s64)dirty_pages);
+		count_event(cpu, NR_FILE_DIRTY, 0 - dirty_pages);
 	for (unsigned i = 0; i < nr; i++)
 		folio_put_many(cpu, folios[i], folio_nr_pages(folios[i]));
 }
@@ -318,13 +318,15 @@ void filemap_clear_mark(struct address_space *mapping, struct folio *folio, enum
 	spin_unlock(&mapping->pages_lock);
 }
 
-bool filemap_marked(struct address_space *mapping, enum pagecache_mark mark)
+bool filemap_marked(struct quire_cpu *cpu, struct address_space *mapping, enum pagecache_mark mark)
 {
+	struct pagecache_node *root;
 	bool marked;
 
-	spin_lock(&mapping->pages_lock);
-	marked = mapping->root && mapping->root->marks[mark];
-	spin_unlock(&mapping->pages_lock);
+	rcu_read_lock(cpu);
+	root = rcu_dereference(mapping->root);
+	marked = root && READ_ONCE(root->marks[mark]);
+	rcu_read_unlock(cpu);
 	return marked;
 }
 
@@ -401,7 +403,7 @@ bool filemap_start_writeback(struct quire_cpu *cpu, struct address_space *mappin
 	}
 	spin_unlock(&mapping->pages_lock);
 	if (dirty) {
-		count_event(cpu, NR_FILE_DIRTY, (u64) - (s64)nr);
+		count_event(cpu, NR_FILE_DIRTY, 0 - (u64)nr);
 		count_event(cpu, NR_WRITEBACK, nr);
 	}
 	return dirty;
@@ -409,7 +411,7 @@ bool filemap_start_writeback(struct quire_cpu *cpu, struct address_space *mappin
 
 void filemap_end_writeback(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio)
 {
-	count_event(cpu, NR_WRITEBACK, (u64) - (s64)folio_nr_pages(folio));
+	count_event(cpu, NR_WRITEBACK, 0 - (u64)folio_nr_pages(folio));
 	count_event(cpu, FILE_WRITTEN_PAGES, folio_nr_pages(folio));
 	filemap_clear_mark(mapping, folio,
 			   PAGECACHE_WRITEBACK); /* before the flag: the next writeback waits for that */

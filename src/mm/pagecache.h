@@ -87,8 +87,8 @@ int filemap_split_folio(struct quire_cpu *cpu, struct address_space *mapping, st
 /* Marks of a folio that the caller holds a reference on; nothing happens when it has left the cache. */
 void filemap_set_mark(struct address_space *mapping, struct folio *folio, enum pagecache_mark mark);
 void filemap_clear_mark(struct address_space *mapping, struct folio *folio, enum pagecache_mark mark);
-/* Does anything in the cache carry the mark? */
-bool filemap_marked(struct address_space *mapping, enum pagecache_mark mark);
+/* Does anything in the cache carry the mark? A racy hint. */
+bool filemap_marked(struct quire_cpu *cpu, struct address_space *mapping, enum pagecache_mark mark);
 /* Marks TOWRITE what is dirty in [first, last] now. */
 void filemap_mark_towrite(struct address_space *mapping, u64 first, u64 last);
 

@@ -170,17 +170,23 @@ int file_writeback_range(struct quire_cpu *cpu, struct quire_file *file, u64 fir
 	return -__atomic_exchange_n(&file->writeback_error, 0, __ATOMIC_ACQ_REL);
 }
 
-/* -------------------------------------------------------------------------------------------- background */
-
-/* Dirty pages of host files in the whole machine; racy, never negative. */
-static u64 nr_file_dirty(struct quire *q)
+int file_sync_range(struct quire_cpu *cpu, struct quire_file *file, u64 first, u64 last)
 {
-	u64 sum = 0;
+	int ret, synced;
 
-	for (u32 i = 0; i <= q->nr_cpus; i++)
-		sum += READ_ONCE(q->cpus[i]->event[NR_FILE_DIRTY]);
-	return (s64)sum > 0 ? sum : 0;
+	if (file->shmem)
+		return 0;
+	ret = file_writeback_range(cpu, file, first, last);
+	synced = machine_file_sync(cpu, file->backing);
+	return ret ? ret : synced;
 }
+
+int quire_file_fsync(struct quire_cpu *cpu, struct quire_file *file)
+{
+	return file_sync_range(cpu, file, 0, ~0ull);
+}
+
+/* -------------------------------------------------------------------------------------------- background */
 
 /*
  * The writer pays: when a fifth of memory is dirty, it writes an eighth of that from its own file before it goes on. A
@@ -188,8 +194,10 @@ static u64 nr_file_dirty(struct quire *q)
  */
 void balance_dirty(struct quire_cpu *cpu, struct quire_file *file)
 {
-	u64 limit = cpu->q->nr_frames / DIRTY_SHARE;
+	s64 limit = (s64)(cpu->q->nr_frames / DIRTY_SHARE);
 
-	if (!file->shmem && file->writable && nr_file_dirty(cpu->q) > limit)
-		writeback_marked(cpu, file, 0, ~0ull, PAGECACHE_DIRTY, limit / 8);
+	if (file->shmem || !file->writable || !filemap_marked(cpu, &file->mapping, PAGECACHE_DIRTY))
+		return;
+	if ((s64)quire_event_sum(cpu->q, NR_FILE_DIRTY) > limit) /* a racy sum, which may be off by what is in flight */
+		writeback_marked(cpu, file, 0, ~0ull, PAGECACHE_DIRTY, (u64)limit / 8);
 }
