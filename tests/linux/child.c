@@ -58,15 +58,15 @@ CHILD static void child_exit(int status)
 __asm__(".pushsection child_text,\"ax\",@progbits\n"
 	".globl child_entry\n.hidden child_entry\n.type child_entry,@function\n"
 	"child_entry:\n"
-	"	mov $9, %eax\n"		/* mmap */
-	"	mov $0x100000, %edi\n"	/* SLOTS_ADDR */
-	"	mov $0xe0000, %esi\n"	/* SLOTS_BYTES */
-	"	mov $3, %edx\n"		/* PROT_READ|PROT_WRITE */
-	"	mov $0x11, %r10d\n"	/* MAP_SHARED|MAP_FIXED */
-	"	mov $100, %r8d\n"	/* CHILD_SLOT_FD */
+	"	mov $9, %eax\n"	       /* mmap */
+	"	mov $0x100000, %edi\n" /* SLOTS_ADDR */
+	"	mov $0xe0000, %esi\n"  /* SLOTS_BYTES */
+	"	mov $3, %edx\n"	       /* PROT_READ|PROT_WRITE */
+	"	mov $0x11, %r10d\n"    /* MAP_SHARED|MAP_FIXED */
+	"	mov $100, %r8d\n"      /* CHILD_SLOT_FD */
 	"	xor %r9d, %r9d\n"
 	"	syscall\n"
-	"	mov $0x120000, %esp\n"	/* the end of slot 0 */
+	"	mov $0x120000, %esp\n" /* the end of slot 0 */
 	"	mov $0x100000, %edi\n"
 	"	call child_main\n"
 	"	hlt\n"

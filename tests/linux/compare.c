@@ -19,11 +19,11 @@
 #include "layout.h"
 
 const char *const verdict_names[VERDICT_KINDS] = {
-	[VERDICT_SAME] = "same",	   [VERDICT_RESULT] = "result",	      [VERDICT_DATA] = "data",
-	[VERDICT_MAPS] = "maps",	   [VERDICT_FLAGS] = "vmflags",	      [VERDICT_RESIDENCY] = "residency",
-	[VERDICT_CONTENT] = "content",	   [VERDICT_MINCORE] = "mincore",     [VERDICT_USAGE] = "usage",
-	[VERDICT_FILE] = "file",	   [VERDICT_INVARIANT] = "invariant", [VERDICT_CRASH] = "crash",
-	[VERDICT_HANG] = "hang",	   [VERDICT_HARNESS] = "harness",
+	[VERDICT_SAME] = "same",       [VERDICT_RESULT] = "result",	  [VERDICT_DATA] = "data",
+	[VERDICT_MAPS] = "maps",       [VERDICT_FLAGS] = "vmflags",	  [VERDICT_RESIDENCY] = "residency",
+	[VERDICT_CONTENT] = "content", [VERDICT_MINCORE] = "mincore",	  [VERDICT_USAGE] = "usage",
+	[VERDICT_FILE] = "file",       [VERDICT_INVARIANT] = "invariant", [VERDICT_CRASH] = "crash",
+	[VERDICT_HANG] = "hang",       [VERDICT_HARNESS] = "harness",
 };
 
 /* Residency is compared for this many pages of each VMA; the filler above the high window is much longer. */
@@ -32,7 +32,7 @@ const char *const verdict_names[VERDICT_KINDS] = {
 /* ----------------------------------------------------------------------------------------------------- verdicts */
 
 __attribute__((format(printf, 3, 4))) static bool differ(struct pair *p, enum verdict_kind kind, const char *format,
-							   ...)
+							 ...)
 {
 	va_list ap;
 
@@ -183,7 +183,7 @@ static bool compare_maps(struct pair *p, unsigned proc)
  */
 static uint64_t flag_bit(const char *flag)
 {
-	static const char counted[] = "rd wr ex sh mr mw me ms gd lo lf ac nr sr rr dc wf sl ht nh de mg ";
+	static const char counted[] = "rd wr ex sh mr mw me ms gd lo lf ac nr sr rr dc wf sl hg nh dd mg dp ";
 
 	for (unsigned i = 0; counted[3 * i]; i++)
 		if (counted[3 * i] == flag[0] && counted[3 * i + 1] == flag[1])
@@ -217,8 +217,8 @@ static bool compare_details(struct pair *p, unsigned proc)
 			continue;
 		if (a->rss != b->rss || a->anon != b->anon || a->locked != b->locked)
 			return differ(p, VERDICT_USAGE,
-				      "%" PRIx64 "-%" PRIx64 " of process %u, kB: %s: Rss %" PRIu64 " Anonymous %" PRIu64
-				      " Locked %" PRIu64 "; %s: %" PRIu64 " %" PRIu64 " %" PRIu64,
+				      "%" PRIx64 "-%" PRIx64 " of process %u, kB: %s: Rss %" PRIu64
+				      " Anonymous %" PRIu64 " Locked %" PRIu64 "; %s: %" PRIu64 " %" PRIu64 " %" PRIu64,
 				      a->start, a->end, proc, p->ref->label, a->rss, a->anon, a->locked, p->sub->label,
 				      b->rss, b->anon, b->locked);
 	}
@@ -297,8 +297,8 @@ static bool compare_bytes(struct pair *p, unsigned proc, const struct vma *v, si
 	if (a <= 0 || memcmp(residency->ref_bytes, residency->sub_bytes, (size_t)a) == 0)
 		return true;
 	at = first_difference(residency->ref_bytes, residency->sub_bytes, (size_t)a);
-	return differ(p, VERDICT_CONTENT, "byte at 0x%" PRIx64 " of process %u: %s: 0x%02x; %s: 0x%02x", addr + at, proc,
-		      p->ref->label, residency->ref_bytes[at], p->sub->label, residency->sub_bytes[at]);
+	return differ(p, VERDICT_CONTENT, "byte at 0x%" PRIx64 " of process %u: %s: 0x%02x; %s: 0x%02x", addr + at,
+		      proc, p->ref->label, residency->ref_bytes[at], p->sub->label, residency->sub_bytes[at]);
 }
 
 static bool both_present(size_t i)
@@ -343,8 +343,8 @@ static bool compare_memory(struct pair *p, unsigned proc, bool all)
 
 		if (!read_residency(p, proc, v) || !compare_residency(p, proc, v) || !compare_present(p, proc, v))
 			return false;
-		if (all && (!compare_absent(p, proc, v) || !read_residency(p, proc, v) ||
-			    !compare_residency(p, proc, v)))
+		if (all &&
+		    (!compare_absent(p, proc, v) || !read_residency(p, proc, v) || !compare_residency(p, proc, v)))
 			return false;
 	}
 	return true;
@@ -376,14 +376,15 @@ static bool same_usage(const struct pair *p, const struct usage *a, const struct
 	if (a->total_vm != b->total_vm || a->locked_vm != b->locked_vm || a->data_vm != b->data_vm ||
 	    a->stack_vm != b->stack_vm)
 		return false;
-	return p->depth.results_only || (a->rss_anon == b->rss_anon && a->rss_file == b->rss_file &&
-					 a->rss_shmem == b->rss_shmem);
+	return p->depth.results_only ||
+	       (a->rss_anon == b->rss_anon && a->rss_file == b->rss_file && a->rss_shmem == b->rss_shmem);
 }
 
 static void describe_usage(const struct usage *u, char *buf, size_t size)
 {
-	snprintf(buf, size, "total %" PRIu64 " locked %" PRIu64 " data %" PRIu64 " stack %" PRIu64 " anon %" PRIu64
-			    " file %" PRIu64 " shmem %" PRIu64,
+	snprintf(buf, size,
+		 "total %" PRIu64 " locked %" PRIu64 " data %" PRIu64 " stack %" PRIu64 " anon %" PRIu64
+		 " file %" PRIu64 " shmem %" PRIu64,
 		 u->total_vm, u->locked_vm, u->data_vm, u->stack_vm, u->rss_anon, u->rss_file, u->rss_shmem);
 }
 
@@ -423,8 +424,9 @@ static bool compare_file(struct pair *p, unsigned file)
 		size_t at = a <= 0 || a != b ? 0 : first_difference(ref, sub, (size_t)a);
 
 		if (a != b)
-			return differ(p, VERDICT_FILE, "reading file %u at 0x%" PRIx64 ": %s: %" PRId64 "; %s: %" PRId64,
-				      file, off, p->ref->label, a, p->sub->label, b);
+			return differ(p, VERDICT_FILE,
+				      "reading file %u at 0x%" PRIx64 ": %s: %" PRId64 "; %s: %" PRId64, file, off,
+				      p->ref->label, a, p->sub->label, b);
 		if (a > 0 && at < (size_t)a)
 			return differ(p, VERDICT_FILE, "byte 0x%" PRIx64 " of file %u: %s: 0x%02x; %s: 0x%02x",
 				      off + at, file, p->ref->label, ref[at], p->sub->label, sub[at]);
@@ -485,8 +487,7 @@ static bool compare_actor(struct pair *p, const struct op *op)
 		return op->arg[0] >= MAX_FILES || compare_file(p, (unsigned)op->arg[0]);
 	if (!p->ref->ops->alive(p->ref, op->proc) || !op_descs[op->kind].mm_change)
 		return true;
-	if (op->kind == OP_FORK && p->ref_out.ret == 0 && !p->ref_out.skipped &&
-	    !compare_maps(p, (unsigned)op->arg[0]))
+	if (op->kind == OP_FORK && p->ref_out.ret == 0 && !p->ref_out.skipped && !compare_maps(p, (unsigned)op->arg[0]))
 		return false;
 	return compare_maps(p, op->proc);
 }

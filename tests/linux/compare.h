@@ -15,8 +15,8 @@ enum verdict_kind {
 	VERDICT_RESIDENCY, /* pagemap */
 	VERDICT_CONTENT,   /* bytes of memory */
 	VERDICT_MINCORE,
-	VERDICT_USAGE, /* rss by kind, totals */
-	VERDICT_FILE,  /* size or bytes of a file */
+	VERDICT_USAGE,	   /* rss by kind, totals */
+	VERDICT_FILE,	   /* size or bytes of a file */
 	VERDICT_INVARIANT, /* the executor's own validation */
 	VERDICT_CRASH,
 	VERDICT_HANG,
@@ -35,7 +35,7 @@ struct verdict {
 
 /* How much is compared when. */
 struct depth {
-	unsigned every;	  /* everything after each so many operations; 0: only at the end */
+	unsigned every;	   /* everything after each so many operations; 0: only at the end */
 	bool results_only; /* results and final contents only (large folios) */
 };
 

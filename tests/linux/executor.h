@@ -74,7 +74,7 @@ struct executor *saboteur_create(const char *dir);
 struct quire_options {
 	unsigned anon_orders, shmem_orders, file_orders; /* QUIRE_ORDERS_* */
 	uint64_t memory;
-	uint64_t mmap_base; /* where the kernel begins to place mappings */
+	uint64_t mmap_base;   /* where the kernel begins to place mappings */
 	uint64_t memlock_max; /* RLIMIT_MEMLOCK can be raised to this (unlimited when the tester is root) */
 };
 struct executor *quire_executor_create(const struct quire_options *options, const char *dir);

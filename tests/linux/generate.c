@@ -17,12 +17,12 @@
 #include "layout.h"
 
 static const unsigned base_weight[OP_KINDS] = {
-	[OP_MMAP] = 160,    [OP_MUNMAP] = 50,	 [OP_MPROTECT] = 60, [OP_MREMAP] = 60,	   [OP_BRK] = 25,
-	[OP_MADVISE] = 110, [OP_MINCORE] = 15,	 [OP_MSYNC] = 15,    [OP_MLOCK] = 18,	   [OP_MLOCK2] = 12,
-	[OP_MUNLOCK] = 16,  [OP_MLOCKALL] = 5,	 [OP_MUNLOCKALL] = 4, [OP_MSEAL] = 4,	   [OP_LOAD] = 110,
-	[OP_STORE] = 160,   [OP_FETCH] = 25,	 [OP_CMPXCHG] = 20,  [OP_FORK] = 30,	   [OP_EXIT] = 20,
-	[OP_VMREAD] = 12,   [OP_VMWRITE] = 16,	 [OP_PREAD] = 8,     [OP_PWRITE] = 20,	   [OP_FTRUNCATE] = 20,
-	[OP_FALLOCATE] = 18, [OP_FSYNC] = 1,	 [OP_SETRLIMIT] = 6,
+	[OP_MMAP] = 160,     [OP_MUNMAP] = 50,	[OP_MPROTECT] = 60,  [OP_MREMAP] = 60, [OP_BRK] = 25,
+	[OP_MADVISE] = 110,  [OP_MINCORE] = 15, [OP_MSYNC] = 15,     [OP_MLOCK] = 18,  [OP_MLOCK2] = 12,
+	[OP_MUNLOCK] = 16,   [OP_MLOCKALL] = 5, [OP_MUNLOCKALL] = 4, [OP_MSEAL] = 4,   [OP_LOAD] = 110,
+	[OP_STORE] = 160,    [OP_FETCH] = 25,	[OP_CMPXCHG] = 20,   [OP_FORK] = 30,   [OP_EXIT] = 20,
+	[OP_VMREAD] = 12,    [OP_VMWRITE] = 16, [OP_PREAD] = 8,	     [OP_PWRITE] = 20, [OP_FTRUNCATE] = 20,
+	[OP_FALLOCATE] = 18, [OP_FSYNC] = 1,	[OP_SETRLIMIT] = 6,
 };
 
 /* -------------------------------------------------------------------------------------------- choosing numbers */
@@ -67,8 +67,17 @@ static uint64_t choose(struct generator *g, const struct choice *c, size_t n)
 /* ------------------------------------------------------------------------------------------ addresses, lengths */
 
 static const uint64_t odd_addresses[] = {
-	0,	      1,	     PAGE,	      0x10000,		     TASK_SIZE - PAGE, TASK_SIZE, TASK_SIZE + 1,
-	0x800000000000, 0xffff800000000000, 0xfffffffffffff000, 0xffffffffffffffff,
+	0,
+	1,
+	PAGE,
+	0x10000,
+	TASK_SIZE - PAGE,
+	TASK_SIZE,
+	TASK_SIZE + 1,
+	0x800000000000,
+	0xffff800000000000,
+	0xfffffffffffff000,
+	0xffffffffffffffff,
 };
 
 static const struct vma_list *view_of(struct generator *g, unsigned proc)
@@ -216,8 +225,13 @@ static bool touches_harness(uint64_t addr, uint64_t len)
 static uint64_t draw_prot(struct generator *g)
 {
 	static const struct choice prots[] = {
-		{ 60, PROT_READ | PROT_WRITE }, { 14, PROT_READ }, { 9, PROT_NONE }, { 8, PROT_READ | PROT_WRITE | PROT_EXEC },
-		{ 6, PROT_READ | PROT_EXEC },	{ 2, PROT_WRITE }, { 2, PROT_EXEC },
+		{ 60, PROT_READ | PROT_WRITE },
+		{ 14, PROT_READ },
+		{ 9, PROT_NONE },
+		{ 8, PROT_READ | PROT_WRITE | PROT_EXEC },
+		{ 6, PROT_READ | PROT_EXEC },
+		{ 2, PROT_WRITE },
+		{ 2, PROT_EXEC },
 	};
 
 	return CHOOSE(g, prots);
@@ -235,7 +249,7 @@ static uint64_t draw_file_offset(struct generator *g)
 static uint64_t draw_map_type(struct generator *g)
 {
 	static const struct choice types[] = {
-		{ 640, MAP_PRIVATE }, { 310, MAP_SHARED }, { 40, MAP_SHARED_VALIDATE }, { 10, 0 },
+		{ 632, MAP_PRIVATE }, { 310, MAP_SHARED }, { 40, MAP_SHARED_VALIDATE }, { 10, 0 }, { 8, MAP_DROPPABLE },
 	};
 
 	return CHOOSE(g, types);
@@ -247,8 +261,8 @@ static uint64_t draw_map_extras(struct generator *g, bool anon)
 		unsigned percent;
 		uint64_t flag;
 	} extras[] = {
-		{ 12, MAP_POPULATE }, { 7, MAP_NORESERVE }, { 4, MAP_LOCKED }, { 4, MAP_STACK },
-		{ 2, MAP_NONBLOCK },  { 1, MAP_DENYWRITE }, { 1, MAP_EXECUTABLE },
+		{ 12, MAP_POPULATE }, { 7, MAP_NORESERVE }, { 4, MAP_LOCKED },	   { 4, MAP_STACK },
+		{ 2, MAP_NONBLOCK },  { 1, MAP_DENYWRITE }, { 1, MAP_EXECUTABLE }, { 1, MAP_32BIT },
 	};
 	uint64_t flags = 0;
 
@@ -285,7 +299,8 @@ static void draw_range(struct generator *g, struct op *op)
 static void draw_mprotect(struct generator *g, struct op *op)
 {
 	static const struct choice odd[] = {
-		{ 4, PROT_GROWSDOWN }, { 1, PROT_GROWSUP }, { 1, PROT_GROWSDOWN | PROT_GROWSUP }, { 1, 0x08 }, { 1, 0x40 },
+		{ 4, PROT_GROWSDOWN }, { 1, PROT_GROWSUP }, { 1, PROT_GROWSDOWN | PROT_GROWSUP },
+		{ 1, 0x08 },	       { 1, 0x40 },
 	};
 
 	draw_range(g, op);
@@ -324,7 +339,8 @@ static void draw_mremap(struct generator *g, struct op *op)
 	op->arg[1] = chance(g, 4) ? 0 : call_length(g, op->proc, op->arg[0], true);
 	op->arg[2] = per_mille(g, 15) ? odd_lengths[below(g, 5)] : draw_new_length(g, op->arg[1]);
 	op->arg[3] = CHOOSE(g, flags);
-	op->arg[4] = op->arg[3] & (MREMAP_FIXED | MREMAP_DONTUNMAP) || chance(g, 10) ? call_address(g, op->proc, false) : 0;
+	op->arg[4] =
+		op->arg[3] & (MREMAP_FIXED | MREMAP_DONTUNMAP) || chance(g, 10) ? call_address(g, op->proc, false) : 0;
 }
 
 static void draw_brk(struct generator *g, struct op *op)
@@ -342,11 +358,32 @@ static void draw_brk(struct generator *g, struct op *op)
 static void draw_madvise(struct generator *g, struct op *op)
 {
 	static const struct choice advices[] = {
-		{ 22, MADV_DONTNEED },	   { 10, MADV_FREE },	      { 8, MADV_REMOVE },     { 5, MADV_DONTFORK },
-		{ 4, MADV_DOFORK },	   { 5, MADV_WIPEONFORK },    { 3, MADV_KEEPONFORK }, { 5, MADV_COLD },
-		{ 4, MADV_WILLNEED },	   { 10, MADV_POPULATE_READ }, { 12, MADV_POPULATE_WRITE },
-		{ 10, MADV_GUARD_INSTALL }, { 7, MADV_GUARD_REMOVE }, { 3, MADV_RANDOM },     { 2, MADV_SEQUENTIAL },
-		{ 3, MADV_NORMAL },	   { 4, MADV_DONTNEED_LOCKED }, { 1, 5 }, { 1, 1000 }, { 1, 0xffffffff },
+		{ 22, MADV_DONTNEED },
+		{ 10, MADV_FREE },
+		{ 8, MADV_REMOVE },
+		{ 5, MADV_DONTFORK },
+		{ 4, MADV_DOFORK },
+		{ 5, MADV_WIPEONFORK },
+		{ 3, MADV_KEEPONFORK },
+		{ 5, MADV_COLD },
+		{ 4, MADV_WILLNEED },
+		{ 10, MADV_POPULATE_READ },
+		{ 12, MADV_POPULATE_WRITE },
+		{ 10, MADV_GUARD_INSTALL },
+		{ 7, MADV_GUARD_REMOVE },
+		{ 3, MADV_RANDOM },
+		{ 2, MADV_SEQUENTIAL },
+		{ 3, MADV_NORMAL },
+		{ 4, MADV_DONTNEED_LOCKED },
+		{ 1, 5 },
+		{ 1, 1000 },
+		{ 2, MADV_HUGEPAGE },
+		{ 2, MADV_NOHUGEPAGE },
+		{ 1, MADV_DONTDUMP },
+		{ 1, MADV_DODUMP },
+		{ 1, MADV_MERGEABLE },
+		{ 1, MADV_UNMERGEABLE },
+		{ 1, 0xffffffff },
 	};
 
 	draw_range(g, op);
@@ -363,7 +400,7 @@ static void draw_mincore(struct generator *g, struct op *op)
 static void draw_msync(struct generator *g, struct op *op)
 {
 	static const struct choice flags[] = {
-		{ 50, MS_ASYNC }, { 20, MS_SYNC }, { 10, MS_INVALIDATE }, { 10, MS_ASYNC | MS_INVALIDATE },
+		{ 50, MS_ASYNC }, { 20, MS_SYNC }, { 10, MS_INVALIDATE },     { 10, MS_ASYNC | MS_INVALIDATE },
 		{ 5, 0 },	  { 3, 8 },	   { 3, MS_ASYNC | MS_SYNC },
 	};
 
@@ -380,8 +417,14 @@ static void draw_mlock2(struct generator *g, struct op *op)
 static void draw_mlockall(struct generator *g, struct op *op)
 {
 	static const struct choice flags[] = {
-		{ 30, MCL_CURRENT },		   { 25, MCL_FUTURE },	      { 20, MCL_CURRENT | MCL_FUTURE },
-		{ 10, MCL_CURRENT | MCL_ONFAULT }, { 10, MCL_FUTURE | MCL_ONFAULT }, { 3, 0 }, { 3, MCL_ONFAULT }, { 3, 8 },
+		{ 30, MCL_CURRENT },
+		{ 25, MCL_FUTURE },
+		{ 20, MCL_CURRENT | MCL_FUTURE },
+		{ 10, MCL_CURRENT | MCL_ONFAULT },
+		{ 10, MCL_FUTURE | MCL_ONFAULT },
+		{ 3, 0 },
+		{ 3, MCL_ONFAULT },
+		{ 3, 8 },
 	};
 
 	op->arg[0] = CHOOSE(g, flags);
@@ -512,8 +555,10 @@ static void draw_ftruncate(struct generator *g, struct op *op)
 
 static void draw_fallocate(struct generator *g, struct op *op)
 {
-	static const struct choice modes[] = { { 70, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE }, { 15, 0 },
-					       { 10, FALLOC_FL_KEEP_SIZE }, { 5, FALLOC_FL_PUNCH_HOLE } };
+	static const struct choice modes[] = { { 70, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE },
+					       { 15, 0 },
+					       { 10, FALLOC_FL_KEEP_SIZE },
+					       { 5, FALLOC_FL_PUNCH_HOLE } };
 
 	op->arg[0] = below(g, MAX_FILES);
 	op->arg[1] = CHOOSE(g, modes);
@@ -524,7 +569,10 @@ static void draw_fallocate(struct generator *g, struct op *op)
 static void draw_setrlimit(struct generator *g, struct op *op)
 {
 	static const struct choice resources[] = {
-		{ 3, RLIMIT_AS }, { 3, RLIMIT_DATA }, { 2, RLIMIT_STACK }, { 4, RLIMIT_MEMLOCK },
+		{ 3, RLIMIT_AS },
+		{ 3, RLIMIT_DATA },
+		{ 2, RLIMIT_STACK },
+		{ 4, RLIMIT_MEMLOCK },
 	};
 	uint64_t pages = 0;
 
@@ -756,10 +804,10 @@ void generator_start(struct generator *g, uint64_t seed, uint64_t kinds, const s
 	draw_weights(g, kinds);
 	g->first_maps = (unsigned)below(g, 7);
 	g->hot_pages = 8 + (unsigned)below(g, 40);
-	g->hot[0] = chance(g, 50) ? 0x400000 - below(g, g->hot_pages) * PAGE :
-				    LOW_START + below(g, WINDOW_PAGES - g->hot_pages) * PAGE;
-	g->hot[1] = chance(g, 50) ? HIGH_END - g->hot_pages * PAGE :
-				    HIGH_START + below(g, WINDOW_PAGES - g->hot_pages) * PAGE;
+	g->hot[0] = chance(g, 50) ? 0x400000 - below(g, g->hot_pages) * PAGE
+				  : LOW_START + below(g, WINDOW_PAGES - g->hot_pages) * PAGE;
+	g->hot[1] = chance(g, 50) ? HIGH_END - g->hot_pages * PAGE
+				  : HIGH_START + below(g, WINDOW_PAGES - g->hot_pages) * PAGE;
 	if (chance(g, 40))
 		g->hot[0] = BRK_START + below(g, 60) * PAGE;
 }

@@ -14,10 +14,10 @@ struct generator {
 	const struct pair *pair; /* what has become of the operations so far */
 	unsigned weight[OP_KINDS];
 	unsigned total_weight;
-	uint64_t hot[2];	 /* start of the areas that most addresses are drawn from */
+	uint64_t hot[2]; /* start of the areas that most addresses are drawn from */
 	unsigned hot_pages;
-	unsigned first_maps;	 /* mappings to begin with */
-	unsigned setup;		 /* operations drawn so far of those that prepare the files */
+	unsigned first_maps; /* mappings to begin with */
+	unsigned setup;	     /* operations drawn so far of those that prepare the files */
 };
 
 /* Starts the drawing of sequence @seed. The same seed, kinds and kernel give the same sequence. */

@@ -9,13 +9,13 @@
 
 #include "op.h"
 
-#define CHILD_TEXT 0x20000u	  /* the child's code */
-#define CHILD_TEXT_BYTES 0x2000u  /* at most */
-#define SLOTS_ADDR 0x100000u	  /* mailboxes, one for each process */
+#define CHILD_TEXT 0x20000u	 /* the child's code */
+#define CHILD_TEXT_BYTES 0x2000u /* at most */
+#define SLOTS_ADDR 0x100000u	 /* mailboxes, one for each process */
 #define SLOT_BYTES 0x20000u
-#define NR_SLOTS (MAX_PROCS + 1)  /* slot 0 is the ancestor that is forked for each sequence */
+#define NR_SLOTS (MAX_PROCS + 1) /* slot 0 is the ancestor that is forked for each sequence */
 #define SLOTS_BYTES (NR_SLOTS * SLOT_BYTES)
-#define CHILD_END 0x200000u	  /* nothing of the child lies above; nothing that is tested below */
+#define CHILD_END 0x200000u /* nothing of the child lies above; nothing that is tested below */
 
 /* The low window holds the heap, the high one ends where Linux begins to place mappings. Both cross PMD boundaries. */
 #define WINDOW_PAGES 1100u

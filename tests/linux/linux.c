@@ -310,10 +310,10 @@ static void apply_mincore(struct executor *x, const struct op *op, struct outcom
 static int apply_access(struct executor *x, const struct op *op, struct outcome *out)
 {
 	struct slot *slot = slot_of(x, op->proc);
-	enum slot_request request = op->kind == OP_LOAD	   ? REQUEST_LOAD :
-				    op->kind == OP_STORE   ? REQUEST_STORE :
-				    op->kind == OP_CMPXCHG ? REQUEST_CMPXCHG :
-							     REQUEST_FETCH;
+	enum slot_request request = op->kind == OP_LOAD	     ? REQUEST_LOAD
+				    : op->kind == OP_STORE   ? REQUEST_STORE
+				    : op->kind == OP_CMPXCHG ? REQUEST_CMPXCHG
+							     : REQUEST_FETCH;
 	int err;
 
 	memcpy(slot->arg, op->arg, sizeof(slot->arg));

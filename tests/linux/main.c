@@ -93,7 +93,8 @@ static void report_failure(const struct command *c, struct record *r)
 	print_failure(stdout, c, r);
 	printf("# %zu operations before shrinking\n", nr);
 	fflush(stdout);
-	snprintf(name, sizeof(name), "%s-%" PRIu64 "-%" PRIu64, verdict_names[r->verdict.kind], c->run.seed, r->sequence);
+	snprintf(name, sizeof(name), "%s-%" PRIu64 "-%" PRIu64, verdict_names[r->verdict.kind], c->run.seed,
+		 r->sequence);
 	if (!c->no_shrink && r->verdict.kind != VERDICT_HARNESS) {
 		nr = shrink(&c->run, ops, nr, r);
 		printf("# %zu operations after shrinking\n", nr);
@@ -136,8 +137,11 @@ static void print_counts(const struct record *r)
 static int run_random(struct command *c, struct record *r)
 {
 	double start = now();
-	struct campaign campaign = { .last = c->last, .max_ops = c->forever ? UINT64_MAX : c->ops, .stop = &stop_asked,
-				     .first = c->first, .progress = c->verbose || c->forever ? show_progress : NULL };
+	struct campaign campaign = { .last = c->last,
+				     .max_ops = c->forever ? UINT64_MAX : c->ops,
+				     .stop = &stop_asked,
+				     .first = c->first,
+				     .progress = c->verbose || c->forever ? show_progress : NULL };
 	unsigned failures = 0;
 
 	while (!stop_asked && campaign.first < campaign.last && r->ops_done < campaign.max_ops) {
@@ -203,8 +207,9 @@ static int run_directed(struct command *c, struct record *r)
 		}
 		run_ops(&c->run, ops, (size_t)nr, r);
 		if (r->verdict.kind == VERDICT_SAME) {
+			printf("ok - %s\n", d->name);
 			if (c->verbose)
-				printf("ok - %s\n", d->name);
+				print_list(stdout, r->ops, r->briefs, r->nr_ops);
 			continue;
 		}
 		failures++;
@@ -259,7 +264,9 @@ static bool parse_orders(const char *text, struct command *c)
 	static const struct {
 		const char *name;
 		unsigned orders;
-	} names[] = { { "4K", QUIRE_ORDERS_4K }, { "64K", QUIRE_ORDERS_64K }, { "2M", QUIRE_ORDERS_2M },
+	} names[] = { { "4K", QUIRE_ORDERS_4K },
+		      { "64K", QUIRE_ORDERS_64K },
+		      { "2M", QUIRE_ORDERS_2M },
 		      { "all", QUIRE_ORDERS_ALL } };
 
 	for (unsigned i = 0; i < 4; i++)
@@ -274,8 +281,9 @@ static bool parse_orders(const char *text, struct command *c)
 
 static bool parse_subject(const char *text, struct command *c)
 {
-	static const char *const names[] = { [SUBJECT_QUIRE] = "quire", [SUBJECT_LINUX] = "linux",
-					     [SUBJECT_SABOTEUR] = "saboteur" };
+	static const char *const names[] = {
+		[SUBJECT_QUIRE] = "quire", [SUBJECT_LINUX] = "linux", [SUBJECT_SABOTEUR] = "saboteur"
+	};
 
 	for (unsigned i = 0; i < 3; i++)
 		if (strcmp(text, names[i]) == 0) {
@@ -322,16 +330,26 @@ enum {
 };
 
 static const struct option long_options[] = {
-	{ "ops", 1, NULL, OPT_OPS },	       { "time", 1, NULL, OPT_TIME },
-	{ "forever", 0, NULL, OPT_FOREVER },   { "seed", 1, NULL, OPT_SEED },
-	{ "len", 1, NULL, OPT_LEN },	       { "every", 1, NULL, OPT_EVERY },
-	{ "orders", 1, NULL, OPT_ORDERS },     { "only", 1, NULL, OPT_ONLY },
-	{ "without", 1, NULL, OPT_WITHOUT },   { "replay", 1, NULL, OPT_REPLAY },
-	{ "run", 1, NULL, OPT_RUN },	       { "directed", 0, NULL, OPT_DIRECTED },
-	{ "subject", 1, NULL, OPT_SUBJECT },   { "keep-going", 0, NULL, OPT_KEEP_GOING },
-	{ "no-shrink", 0, NULL, OPT_NO_SHRINK }, { "save", 1, NULL, OPT_SAVE },
-	{ "dir", 1, NULL, OPT_DIR },	       { "verbose", 0, NULL, OPT_VERBOSE },
-	{ "help", 0, NULL, OPT_HELP },	       { NULL, 0, NULL, 0 },
+	{ "ops", 1, NULL, OPT_OPS },
+	{ "time", 1, NULL, OPT_TIME },
+	{ "forever", 0, NULL, OPT_FOREVER },
+	{ "seed", 1, NULL, OPT_SEED },
+	{ "len", 1, NULL, OPT_LEN },
+	{ "every", 1, NULL, OPT_EVERY },
+	{ "orders", 1, NULL, OPT_ORDERS },
+	{ "only", 1, NULL, OPT_ONLY },
+	{ "without", 1, NULL, OPT_WITHOUT },
+	{ "replay", 1, NULL, OPT_REPLAY },
+	{ "run", 1, NULL, OPT_RUN },
+	{ "directed", 0, NULL, OPT_DIRECTED },
+	{ "subject", 1, NULL, OPT_SUBJECT },
+	{ "keep-going", 0, NULL, OPT_KEEP_GOING },
+	{ "no-shrink", 0, NULL, OPT_NO_SHRINK },
+	{ "save", 1, NULL, OPT_SAVE },
+	{ "dir", 1, NULL, OPT_DIR },
+	{ "verbose", 0, NULL, OPT_VERBOSE },
+	{ "help", 0, NULL, OPT_HELP },
+	{ NULL, 0, NULL, 0 },
 };
 
 static bool parse_option(int opt, struct command *c)
@@ -417,9 +435,15 @@ static bool parse_arguments(int argc, char **argv, struct command *c)
 int main(int argc, char **argv)
 {
 	struct command c = {
-		.run = { .orders = QUIRE_ORDERS_4K, .depth = { .every = 8 }, .dir = "/var/tmp", .kinds = ALL_KINDS,
-			 .len = 60, .seed = 1, .hang_seconds = 30 },
-		.ops = 20000, .last = UINT64_MAX,
+		.run = { .orders = QUIRE_ORDERS_4K,
+			 .depth = { .every = 8 },
+			 .dir = "/var/tmp",
+			 .kinds = ALL_KINDS,
+			 .len = 60,
+			 .seed = 1,
+			 .hang_seconds = 30 },
+		.ops = 20000,
+		.last = UINT64_MAX,
 	};
 	struct record *record = record_create();
 

@@ -51,17 +51,37 @@ struct name {
 	const char *text;
 };
 
-#define N(x) { (uint64_t)(x), #x }
-#define END { 0, NULL }
+#define N(x)                                                                                                           \
+	{                                                                                                              \
+		(uint64_t)(x), #x                                                                                      \
+	}
+#define END                                                                                                            \
+	{                                                                                                              \
+		0, NULL                                                                                                \
+	}
 
-static const struct name prot_names[] = { N(PROT_READ),	     N(PROT_WRITE),   N(PROT_EXEC), N(PROT_GROWSDOWN),
+static const struct name prot_names[] = { N(PROT_NONE),	   N(PROT_READ), N(PROT_WRITE), N(PROT_EXEC), N(PROT_GROWSDOWN),
 					  N(PROT_GROWSUP), END };
 static const struct name map_names[] = {
-	N(MAP_SHARED_VALIDATE), N(MAP_SHARED),	   N(MAP_PRIVATE),  N(MAP_FIXED),
-	N(MAP_ANONYMOUS),	N(MAP_32BIT),	   N(MAP_GROWSDOWN), N(MAP_DENYWRITE),
-	N(MAP_EXECUTABLE),	N(MAP_LOCKED),	   N(MAP_NORESERVE), N(MAP_POPULATE),
-	N(MAP_NONBLOCK),	N(MAP_STACK),	   N(MAP_HUGETLB),   N(MAP_SYNC),
-	N(MAP_FIXED_NOREPLACE), END,
+	N(MAP_SHARED_VALIDATE),
+	N(MAP_DROPPABLE),
+	N(MAP_SHARED),
+	N(MAP_PRIVATE),
+	N(MAP_FIXED),
+	N(MAP_ANONYMOUS),
+	N(MAP_32BIT),
+	N(MAP_GROWSDOWN),
+	N(MAP_DENYWRITE),
+	N(MAP_EXECUTABLE),
+	N(MAP_LOCKED),
+	N(MAP_NORESERVE),
+	N(MAP_POPULATE),
+	N(MAP_NONBLOCK),
+	N(MAP_STACK),
+	N(MAP_HUGETLB),
+	N(MAP_SYNC),
+	N(MAP_FIXED_NOREPLACE),
+	END,
 };
 static const struct name mremap_names[] = { N(MREMAP_MAYMOVE), N(MREMAP_FIXED), N(MREMAP_DONTUNMAP), END };
 static const struct name ms_names[] = { N(MS_ASYNC), N(MS_INVALIDATE), N(MS_SYNC), END };
@@ -69,13 +89,19 @@ static const struct name mcl_names[] = { N(MCL_CURRENT), N(MCL_FUTURE), N(MCL_ON
 static const struct name mlock2_names[] = { N(MLOCK_ONFAULT), END };
 static const struct name falloc_names[] = { N(FALLOC_FL_KEEP_SIZE), N(FALLOC_FL_PUNCH_HOLE), END };
 static const struct name advice_names[] = {
-	N(MADV_NORMAL),	     N(MADV_RANDOM),	    N(MADV_SEQUENTIAL),	   N(MADV_WILLNEED),
-	N(MADV_DONTNEED),    N(MADV_FREE),	    N(MADV_REMOVE),	   N(MADV_DONTFORK),
-	N(MADV_DOFORK),	     N(MADV_MERGEABLE),	    N(MADV_UNMERGEABLE),   N(MADV_HUGEPAGE),
-	N(MADV_NOHUGEPAGE),  N(MADV_DONTDUMP),	    N(MADV_DODUMP),	   N(MADV_WIPEONFORK),
-	N(MADV_KEEPONFORK),  N(MADV_COLD),	    N(MADV_PAGEOUT),	   N(MADV_POPULATE_READ),
-	N(MADV_POPULATE_WRITE), N(MADV_DONTNEED_LOCKED), N(MADV_COLLAPSE), N(MADV_GUARD_INSTALL),
-	N(MADV_GUARD_REMOVE), END,
+	N(MADV_NORMAL),		N(MADV_RANDOM),
+	N(MADV_SEQUENTIAL),	N(MADV_WILLNEED),
+	N(MADV_DONTNEED),	N(MADV_FREE),
+	N(MADV_REMOVE),		N(MADV_DONTFORK),
+	N(MADV_DOFORK),		N(MADV_MERGEABLE),
+	N(MADV_UNMERGEABLE),	N(MADV_HUGEPAGE),
+	N(MADV_NOHUGEPAGE),	N(MADV_DONTDUMP),
+	N(MADV_DODUMP),		N(MADV_WIPEONFORK),
+	N(MADV_KEEPONFORK),	N(MADV_COLD),
+	N(MADV_PAGEOUT),	N(MADV_POPULATE_READ),
+	N(MADV_POPULATE_WRITE), N(MADV_DONTNEED_LOCKED),
+	N(MADV_COLLAPSE),	N(MADV_GUARD_INSTALL),
+	N(MADV_GUARD_REMOVE),	END,
 };
 static const struct name resource_names[] = { N(RLIMIT_AS), N(RLIMIT_DATA), N(RLIMIT_STACK), N(RLIMIT_MEMLOCK), END };
 
@@ -142,13 +168,13 @@ static size_t format_bits(const struct name *names, uint64_t value, char *buf, s
 	uint64_t rest = value;
 
 	for (const struct name *n = names; n->text; n++) {
-		if ((rest & n->value) != n->value)
+		if (n->value ? (rest & n->value) != n->value : value != 0)
 			continue;
 		at = append(buf, size, at, at ? "|" : "");
 		at = append(buf, size, at, n->text);
 		rest &= ~n->value;
 	}
-	if (!rest && at)
+	if (!rest && at) /* all of it named */
 		return at;
 	at = append(buf, size, at, at ? "|" : "");
 	return append_hex(buf, size, at, rest);

@@ -16,7 +16,7 @@
 #define PAGE 4096u
 #define PMD_BYTES (512u * PAGE)
 
-#define MAX_PROCS 6	/* process numbers; at most MAX_LIVE of them live at once */
+#define MAX_PROCS 6 /* process numbers; at most MAX_LIVE of them live at once */
 #define MAX_LIVE 4
 #define MAX_FILES 5
 #define MAX_DATA 65536u /* bytes one load, store, read or mincore vector may have */

@@ -376,15 +376,18 @@ void print_program(FILE *out, const struct op *ops, const struct brief *briefs, 
 	size_t step = 0;
 
 	fprintf(out, "/*\n * Made by quire-linux-diff; difference (%s): %s\n */\n", verdict_names[v->kind], v->text);
-	fprintf(out, "#define LOW_START 0x%xul\n#define LOW_END 0x%xul\n#define HIGH_START 0x%lxul\n#define HIGH_END 0x%lxul\n",
+	fprintf(out,
+		"#define LOW_START 0x%xul\n#define LOW_END 0x%xul\n#define HIGH_START 0x%lxul\n#define HIGH_END 0x%lxul\n",
 		LOW_START, LOW_END, (unsigned long)moved(HIGH_START), (unsigned long)moved(HIGH_END));
 	fprintf(out, "#define BRK_START 0x%xul\n#define READONLY_SIZE 0x%x\n", BRK_START, READONLY_SIZE);
 	fputs(prelude, out);
-	fputs("int main(int argc, char **argv)\n{\n\tint64_t ret = 0;\n\n\t(void)argc;\n\t(void)ret;\n\tprepare(argv);\n", out);
+	fputs("int main(int argc, char **argv)\n{\n\tint64_t ret = 0;\n\n\t(void)argc;\n\t(void)ret;\n\tprepare(argv);\n",
+	      out);
 	if (uses_brk(ops, nr))
 		fputs("\tmove_heap();\n", out);
 	for (size_t i = 0; i < nr; i++)
 		if (!briefs[i].skipped)
 			print_step(out, step++, &ops[i], &briefs[i]);
-	fprintf(out, "step_%zu: __attribute__((unused));\n\tshow();\n\twhile (wait(NULL) > 0)\n\t\t;\n\treturn 0;\n}\n", step);
+	fprintf(out, "step_%zu: __attribute__((unused));\n\tshow();\n\twhile (wait(NULL) > 0)\n\t\t;\n\treturn 0;\n}\n",
+		step);
 }

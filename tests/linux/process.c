@@ -56,10 +56,15 @@ static void fill_headers(uint8_t *image)
 	eh->e_ehsize = sizeof(*eh);
 	eh->e_phentsize = sizeof(*ph);
 	eh->e_phnum = 3;
-	ph[0] = (Elf64_Phdr){ .p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_vaddr = CHILD_TEXT, .p_align = PAGE,
-			      .p_filesz = CHILD_TEXT_BYTES, .p_memsz = CHILD_TEXT_BYTES };
-	ph[1] = (Elf64_Phdr){ .p_type = PT_LOAD, .p_flags = PF_R | PF_W, .p_vaddr = BRK_START - PAGE, .p_align = PAGE,
-			      .p_memsz = PAGE };
+	ph[0] = (Elf64_Phdr){ .p_type = PT_LOAD,
+			      .p_flags = PF_R | PF_X,
+			      .p_vaddr = CHILD_TEXT,
+			      .p_align = PAGE,
+			      .p_filesz = CHILD_TEXT_BYTES,
+			      .p_memsz = CHILD_TEXT_BYTES };
+	ph[1] = (Elf64_Phdr){
+		.p_type = PT_LOAD, .p_flags = PF_R | PF_W, .p_vaddr = BRK_START - PAGE, .p_align = PAGE, .p_memsz = PAGE
+	};
 	ph[2] = (Elf64_Phdr){ .p_type = PT_GNU_STACK, .p_flags = PF_R | PF_W, .p_align = 16 };
 }
 

@@ -9,15 +9,15 @@
 #include "slot.h"
 
 struct process {
-	pid_t pid; /* 0: does not live */
+	pid_t pid;					     /* 0: does not live */
 	int pidfd, maps_fd, smaps_fd, pagemap_fd, status_fd; /* -1: not opened yet */
 };
 
 /* The ancestor and everything shared with its descendants. */
 struct family {
-	struct slot *slots;		/* the tester's view of them */
+	struct slot *slots;		 /* the tester's view of them */
 	struct process member[NR_SLOTS]; /* 0 is the ancestor; process p of a sequence is member p + 1 */
-	int fds[MAX_FILES];		/* every file, open as the processes may use it; the same numbers in them */
+	int fds[MAX_FILES];		 /* every file, open as the processes may use it; the same numbers in them */
 	uint64_t mmap_base;
 };
 

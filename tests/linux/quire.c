@@ -114,8 +114,12 @@ static int quire_usage(struct executor *x, unsigned proc, struct usage *out)
 	if (!quire_alive(x, proc))
 		return -ENXIO;
 	quire_mm_stat(q->cpu[0], q->mm[proc], &stat);
-	*out = (struct usage){ .total_vm = stat.total_vm, .locked_vm = stat.locked_vm, .data_vm = stat.data_vm,
-			       .stack_vm = stat.stack_vm, .rss_anon = stat.rss_anon, .rss_file = stat.rss_file,
+	*out = (struct usage){ .total_vm = stat.total_vm,
+			       .locked_vm = stat.locked_vm,
+			       .data_vm = stat.data_vm,
+			       .stack_vm = stat.stack_vm,
+			       .rss_anon = stat.rss_anon,
+			       .rss_file = stat.rss_file,
 			       .rss_shmem = stat.rss_shmem };
 	return 0;
 }
@@ -250,7 +254,8 @@ static int64_t apply_call(struct quire_executor *q, struct quire_cpu *cpu, const
 
 	switch ((enum op_kind)op->kind) {
 	case OP_MMAP:
-		return quire_mmap(cpu, a[0], a[1], (int)a[2], (int)a[3], (int64_t)a[4] >= 0 ? q->file[a[4]] : NULL, a[5]);
+		return quire_mmap(cpu, a[0], a[1], (int)a[2], (int)a[3], (int64_t)a[4] >= 0 ? q->file[a[4]] : NULL,
+				  a[5]);
 	case OP_MUNMAP:
 		return quire_munmap(cpu, a[0], a[1]);
 	case OP_MPROTECT:
@@ -343,7 +348,8 @@ static int occupy(struct quire_executor *q, uint64_t start, uint64_t end)
 
 static int begin_process(struct quire_executor *q)
 {
-	const struct quire_layout layout = { .mmap_base = q->options.mmap_base, .mmap_min_addr = q->mmap_min_addr,
+	const struct quire_layout layout = { .mmap_base = q->options.mmap_base,
+					     .mmap_min_addr = q->mmap_min_addr,
 					     .start_brk = BRK_START };
 	int err = quire_mm_create(q->cpu[0], &layout, &q->mm[0]);
 
@@ -494,10 +500,13 @@ static int open_host_files(struct quire_executor *q, const char *dir)
 
 static int create_machine(struct quire_executor *q)
 {
-	const struct quire_config config = { .memory = q->options.memory, .nr_cpus = NR_CPUS, .nr_nodes = 1,
+	const struct quire_config config = { .memory = q->options.memory,
+					     .nr_cpus = NR_CPUS,
+					     .nr_nodes = 1,
 					     .anon_orders = q->options.anon_orders,
 					     .shmem_orders = q->options.shmem_orders,
-					     .file_orders = q->options.file_orders, .poison = true };
+					     .file_orders = q->options.file_orders,
+					     .poison = true };
 	int err = quire_create(&config, &q->q);
 
 	for (unsigned i = 0; !err && i < NR_CPUS; i++)

@@ -49,8 +49,11 @@ static void stay_on_one_cpu(void)
 
 static struct executor *create_subject(const struct run_options *o, struct executor *linux_side)
 {
-	struct quire_options q = { .anon_orders = o->orders, .shmem_orders = o->orders, .file_orders = o->orders,
-				   .memory = 256u << 20, .mmap_base = linux_mmap_base(linux_side),
+	struct quire_options q = { .anon_orders = o->orders,
+				   .shmem_orders = o->orders,
+				   .file_orders = o->orders,
+				   .memory = 256u << 20,
+				   .mmap_base = linux_mmap_base(linux_side),
 				   .memlock_max = linux_memlock_max(linux_side) };
 
 	if (o->subject == SUBJECT_LINUX)
@@ -86,7 +89,11 @@ static void remember(struct record *record, const struct outcome *o)
 	unsigned kind = record->ops[record->nr_ops - 1].kind;
 
 	record->briefs[record->nr_ops - 1] = (struct brief){
-		.skipped = o->skipped, .signo = o->signo, .code = o->code, .ret = o->ret, .fault_addr = o->fault_addr,
+		.skipped = o->skipped,
+		.signo = o->signo,
+		.code = o->code,
+		.ret = o->ret,
+		.fault_addr = o->fault_addr,
 	};
 	record->kind_done[kind]++;
 	if (o->ret < 0 && o->ret > -4096)

@@ -8,17 +8,21 @@
 
 #include "compare.h"
 
-enum subject { SUBJECT_QUIRE, SUBJECT_LINUX, SUBJECT_SABOTEUR };
+enum subject {
+	SUBJECT_QUIRE,
+	SUBJECT_LINUX,
+	SUBJECT_SABOTEUR
+};
 
 struct run_options {
-	enum subject subject;	/* what is compared with the kernel; the last two test the tester */
-	unsigned orders;	/* QUIRE_ORDERS_* for everything */
+	enum subject subject; /* what is compared with the kernel; the last two test the tester */
+	unsigned orders;      /* QUIRE_ORDERS_* for everything */
 	struct depth depth;
-	const char *dir;	/* where host files are made */
-	uint64_t kinds;		/* that may be drawn */
-	unsigned len;		/* operations of a drawn sequence */
+	const char *dir; /* where host files are made */
+	uint64_t kinds;	 /* that may be drawn */
+	unsigned len;	 /* operations of a drawn sequence */
 	uint64_t seed;
-	unsigned hang_seconds;	/* no progress for so long is VERDICT_HANG */
+	unsigned hang_seconds; /* no progress for so long is VERDICT_HANG */
 };
 
 /* What the reference made of one operation, kept for printing. */
@@ -35,8 +39,8 @@ struct record {
 	struct op ops[MAX_OPS];
 	struct brief briefs[MAX_OPS];
 	struct verdict verdict;
-	uint64_t sequence;  /* number of the current one */
-	uint64_t ops_done;  /* of all sequences of this record's life; atomic */
+	uint64_t sequence; /* number of the current one */
+	uint64_t ops_done; /* of all sequences of this record's life; atomic */
 	uint64_t kind_done[OP_KINDS];
 	uint64_t kind_failed[OP_KINDS]; /* of these: ended in an error or a signal, on both sides */
 };

@@ -137,7 +137,8 @@ static bool simplify_arg(struct shrinker *s, size_t i, unsigned arg)
 	case ARG_LEN:
 		return simplify_length(s, i, arg);
 	case ARG_OFFSET:
-		return value && (try_arg(s, i, arg, 0) || (value % PAGE && try_arg(s, i, arg, value & ~(uint64_t)(PAGE - 1))));
+		return value &&
+		       (try_arg(s, i, arg, 0) || (value % PAGE && try_arg(s, i, arg, value & ~(uint64_t)(PAGE - 1))));
 	case ARG_PROT:
 		return value != (PROT_READ | PROT_WRITE) &&
 		       (try_arg(s, i, arg, PROT_READ | PROT_WRITE) || simplify_bits(s, i, arg));
@@ -186,8 +187,13 @@ static bool simplify_ops(struct shrinker *s)
 size_t shrink(const struct run_options *options, struct op *ops, size_t nr, struct record *record)
 {
 	struct run_options close_look = *options;
-	struct shrinker s = { .options = &close_look, .record = record, .kind = record->verdict.kind,
-			      .op_kind = record->verdict.op_kind, .best = ops, .nr = nr, .tries_left = 3000 };
+	struct shrinker s = { .options = &close_look,
+			      .record = record,
+			      .kind = record->verdict.kind,
+			      .op_kind = record->verdict.op_kind,
+			      .best = ops,
+			      .nr = nr,
+			      .tries_left = 3000 };
 
 	close_look.hang_seconds = 4;
 	close_look.depth.every = 1; /* finds the culprit where it acts; what shows up is what we shrink */

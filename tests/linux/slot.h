@@ -12,7 +12,10 @@
 
 #include "layout.h"
 
-enum slot_turn { SLOT_IDLE, SLOT_REQUEST };
+enum slot_turn {
+	SLOT_IDLE,
+	SLOT_REQUEST
+};
 
 enum slot_request {
 	REQUEST_SYSCALL, /* nr, arg -> ret */
@@ -37,8 +40,8 @@ struct slot {
 	uint64_t recover_sp;
 	uint64_t stepping; /* the trap before the tested instruction is still to come */
 	uint8_t data[MAX_DATA] __attribute__((aligned(4096)));
-	uint8_t more[4096];	   /* structures that a system call wants besides data */
-	uint8_t scratch[4096];	   /* where registers point to during a fetch */
+	uint8_t more[4096];    /* structures that a system call wants besides data */
+	uint8_t scratch[4096]; /* where registers point to during a fetch */
 	uint8_t signal_stack[32768];
 	uint8_t stack[SLOT_BYTES - 4096 - MAX_DATA - 8192 - 32768];
 };

@@ -10,7 +10,7 @@
 struct vma {
 	uint64_t start, end, offset, inode;
 	char perms[5];
-	char flags[96];	    /* VmFlags, when read from smaps */
+	char flags[96];		    /* VmFlags, when read from smaps */
 	uint64_t rss, anon, locked; /* kB, when read from smaps */
 };
 
