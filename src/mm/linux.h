@@ -6,43 +6,47 @@
 #ifndef QUIRE_MM_LINUX_H
 #define QUIRE_MM_LINUX_H
 
-enum {
-	EPERM = 1,
-	EINTR = 4,
-	EIO = 5,
-	ENXIO = 6,
-	E2BIG = 7,
-	EBADF = 9,
-	EAGAIN = 11,
-	ENOMEM = 12,
-	EACCES = 13,
-	EFAULT = 14,
-	EBUSY = 16,
-	EEXIST = 17,
-	ENODEV = 19,
-	EINVAL = 22,
-	ETXTBSY = 26,
-	EFBIG = 27,
-	ENOSPC = 28,
-	EOVERFLOW = 75,
-	EOPNOTSUPP = 95,
-};
+#if __STDC_HOSTED__ /* tests, and a machine on a host: the host's headers say the same, and may be included too */
+#include <errno.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#else
+#define EPERM 1
+#define EINTR 4
+#define EIO 5
+#define ENXIO 6
+#define E2BIG 7
+#define EBADF 9
+#define EAGAIN 11
+#define ENOMEM 12
+#define EACCES 13
+#define EFAULT 14
+#define EBUSY 16
+#define EEXIST 17
+#define ENODEV 19
+#define EINVAL 22
+#define ETXTBSY 26
+#define EFBIG 27
+#define ENOSPC 28
+#define EOVERFLOW 75
+#define EOPNOTSUPP 95
 
 #define PROT_NONE 0x0
 #define PROT_READ 0x1
 #define PROT_WRITE 0x2
 #define PROT_EXEC 0x4
-#define PROT_SEM 0x8
 #define PROT_GROWSDOWN 0x01000000
 #define PROT_GROWSUP 0x02000000
 
 #define MAP_SHARED 0x01
 #define MAP_PRIVATE 0x02
-#define MAP_SHARED_VALIDATE 0x03
+#define MAP_DROPPABLE 0x08
 #define MAP_TYPE 0x0f
 #define MAP_FIXED 0x10
 #define MAP_ANONYMOUS 0x20
 #define MAP_32BIT 0x40
+#define MAP_ABOVE4G 0x80
 #define MAP_GROWSDOWN 0x0100
 #define MAP_DENYWRITE 0x0800
 #define MAP_EXECUTABLE 0x1000
@@ -54,10 +58,6 @@ enum {
 #define MAP_HUGETLB 0x40000
 #define MAP_SYNC 0x80000
 #define MAP_FIXED_NOREPLACE 0x100000
-
-#define MREMAP_MAYMOVE 1
-#define MREMAP_FIXED 2
-#define MREMAP_DONTUNMAP 4
 
 #define MADV_NORMAL 0
 #define MADV_RANDOM 1
@@ -80,10 +80,6 @@ enum {
 #define MADV_PAGEOUT 21
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
-#define MADV_DONTNEED_LOCKED 24
-#define MADV_COLLAPSE 25
-#define MADV_GUARD_INSTALL 102
-#define MADV_GUARD_REMOVE 103
 
 #define MS_ASYNC 1
 #define MS_INVALIDATE 2
@@ -92,10 +88,6 @@ enum {
 #define MCL_CURRENT 1
 #define MCL_FUTURE 2
 #define MCL_ONFAULT 4
-#define MLOCK_ONFAULT 1
-
-#define FALLOC_FL_KEEP_SIZE 0x01
-#define FALLOC_FL_PUNCH_HOLE 0x02
 
 #define RLIMIT_DATA 2
 #define RLIMIT_STACK 3
@@ -108,6 +100,45 @@ enum {
 #define SEGV_MAPERR 1
 #define SEGV_ACCERR 2
 #define BUS_ADRERR 2
+#endif
+
+/* What the host's headers do not show without _GNU_SOURCE, or are too old to know. */
+#ifndef PROT_SEM
+#define PROT_SEM 0x8
+#endif
+#ifndef MAP_SHARED_VALIDATE
+#define MAP_SHARED_VALIDATE 0x03
+#endif
+#ifndef MREMAP_MAYMOVE
+#define MREMAP_MAYMOVE 1
+#endif
+#ifndef MREMAP_FIXED
+#define MREMAP_FIXED 2
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+#ifndef MADV_GUARD_REMOVE
+#define MADV_GUARD_REMOVE 103
+#endif
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT 1
+#endif
+#ifndef FALLOC_FL_KEEP_SIZE
+#define FALLOC_FL_KEEP_SIZE 0x01
+#endif
+#ifndef FALLOC_FL_PUNCH_HOLE
+#define FALLOC_FL_PUNCH_HOLE 0x02
+#endif
 
 #define STACK_GUARD_GAP (256ull << 12) /* kernel parameter stack_guard_gap, default 256 pages */
 #define DEFAULT_MAX_MAP_COUNT 65530u   /* sysctl vm.max_map_count */
