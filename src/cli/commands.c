@@ -3,8 +3,8 @@
  * The table of commands: the one place that knows which there are. Their order is the order in which `quire help` lists
  * them.
  */
-#include "cli/cli.h"
 #include "trace/commands.h"
+#include "cli/cli.h"
 
 #include <string.h>
 
