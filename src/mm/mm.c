@@ -61,7 +61,6 @@ struct quire_mm *mm_alloc(struct quire_cpu *cpu)
 	mm->counters = cache_alloc(cpu, CACHE_MM_COUNTERS);
 	if (!mm->counters)
 		goto free_mm;
-	memset(mm->counters, 0, q->nr_cpus * sizeof(mm->counters[0]));
 	mm->pgd = pgd_alloc(cpu, mm);
 	if (!mm->pgd)
 		goto free_counters;
