@@ -47,11 +47,13 @@ struct anon_vma;
 #define VM_LOCKONFAULT 0x80000ull
 #define VM_ACCOUNT 0x100000ull
 #define VM_NORESERVE 0x200000ull
+#define VM_SYNC 0x800000ull
 #define VM_WIPEONFORK 0x2000000ull
 #define VM_DONTDUMP 0x4000000ull
 #define VM_HUGEPAGE 0x20000000ull
 #define VM_NOHUGEPAGE 0x40000000ull
 #define VM_SEALED 0x100000000ull
+#define VM_DROPPABLE 0x200000000ull /* MAP_DROPPABLE: never locked; its pages may be dropped under pressure */
 
 #define VM_ACCESS_FLAGS (VM_READ | VM_WRITE | VM_EXEC)
 #define VM_LOCKED_MASK (VM_LOCKED | VM_LOCKONFAULT)

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Unmapping, in the order that keeps every other walker safe:
+ *
+ *   1 split at both ends; refuse sealed mappings     nothing is changed yet but boundaries
+ *   2 write-lock the VMAs, take them out of the tree  no fault gets in, none is inside
+ *     -- the mmap lock may be held for read only from here --
+ *   3 clear the entries into a gather                 rmap walks still find the VMA: truncation must not miss a page
+ *   4 unlink from anon_vmas and files                 rmap walks cannot reach the tables any more
+ *   5 unlink the page tables, up to the neighbours'   the mmap lock keeps new neighbours from appearing
+ *   6 flush, then free folios and tables              (tlb_finish_mmu)
+ *   7 free the VMAs
+ */
+#include "mm/map.h"
+
+/* ---------------------------------------------------------------------------------------- gathering */
+
+/* Cuts the first VMA at the start of the range. The limit on mappings counts only when its rest stays on both sides. */
+static int split_start(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end)
+{
+	struct vma *vma = vma_tree_find(&mm->tree, start);
+
+	if (!vma || vma->start >= start)
+		return 0;
+	if (vma->end > end && map_count_full(mm))
+		return -ENOMEM;
+	return vma->flags & VM_SEALED ? -EPERM : vma_split(cpu, vma, start);
+}
+
+/* Lists the VMAs of the range, and cuts the last one. */
+static int list_vmas(struct quire_cpu *cpu, struct vma_unmap *unmap)
+{
+	struct vma *vma;
+
+	vma_tree_for_each_range(vma, &unmap->mm->tree, unmap->start, unmap->end) {
+		if (vma->flags & VM_SEALED)
+			return -EPERM;
+		if (vma->end > unmap->end && vma_split(cpu, vma, unmap->end))
+			return -ENOMEM;
+		list_add_tail(&vma->unmap_list, &unmap->vmas);
+		unmap->pages += vma_pages(vma);
+	}
+	return 0;
+}
+
+int unmap_cancel(struct vma_unmap *unmap, int error)
+{
+	struct vma *vma, *next;
+
+	list_for_each_entry_safe(vma, next, &unmap->vmas, unmap_list)
+		list_del_init(&vma->unmap_list);
+	unmap->pages = 0;
+	return error;
+}
+
+int unmap_gather(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, struct vma_unmap *unmap)
+{
+	const struct vma *prev, *next;
+	int error;
+
+	*unmap = (struct vma_unmap){ .mm = mm, .start = start, .end = end };
+	INIT_LIST_HEAD(&unmap->vmas);
+	error = split_start(cpu, mm, start, end);
+	if (!error)
+		error = list_vmas(cpu, unmap);
+	if (error)
+		return unmap_cancel(unmap, error);
+	prev = vma_tree_find_below(&mm->tree, start);
+	next = vma_tree_find(&mm->tree, end);
+	unmap->floor = prev ? prev->end : 0;
+	unmap->ceiling = next ? next->start : 0;
+	return 0;
+}
+
+/* ---------------------------------------------------------------------------------------- taking out */
+
+void unmap_detach(struct quire_cpu *cpu, struct vma_unmap *unmap, struct vma_txn *txn)
+{
+	struct vma *vma;
+
+	if (list_empty(&unmap->vmas))
+		return;
+	list_for_each_entry(vma, &unmap->vmas, unmap_list) {
+		vma_start_write(cpu, vma);
+		mm_account(unmap->mm, vma->flags, -(s64)vma_pages(vma));
+	}
+	vma_tree_erase_range(txn, unmap->start, unmap->end);
+	list_for_each_entry(vma, &unmap->vmas, unmap_list)
+		vma_mark_detached(cpu, vma);
+}
+
+static void unmap_entries(struct mmu_gather *tlb, struct vma_unmap *unmap)
+{
+	struct vma *vma;
+
+	list_for_each_entry(vma, &unmap->vmas, unmap_list)
+		unmap_page_range(tlb, vma, vma->start, vma->end, NULL);
+}
+
+static void unmap_unlink(struct quire_cpu *cpu, struct vma_unmap *unmap)
+{
+	struct vma *vma;
+
+	list_for_each_entry(vma, &unmap->vmas, unmap_list) {
+		unlink_anon_vmas(cpu, vma);
+		if (vma->file)
+			vma_unlink_file(vma);
+	}
+}
+
+void unmap_pages(struct quire_cpu *cpu, struct vma_unmap *unmap)
+{
+	struct mmu_gather *tlb;
+
+	if (list_empty(&unmap->vmas))
+		return;
+	tlb = tlb_gather_mmu(cpu, unmap->mm);
+	unmap_entries(tlb, unmap);
+	unmap_unlink(cpu, unmap);
+	free_pgtables(tlb, unmap->mm, unmap->start, unmap->end, unmap->floor, unmap->ceiling);
+	tlb_finish_mmu(tlb);
+}
+
+/* Without the mmap lock, for the last reference on a file may go here, and its dirty pages are written then. */
+void vmas_free(struct quire_cpu *cpu, struct list_head *gone)
+{
+	struct vma *vma, *next;
+
+	list_for_each_entry_safe(vma, next, gone, unmap_list) {
+		list_del_init(&vma->unmap_list);
+		vma_free(cpu, vma);
+	}
+}
+
+/* ---------------------------------------------------------------------------------------- the calls */
+
+int unmap_begin(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, struct vma_unmap *unmap)
+{
+	struct vma_txn txn;
+	int error = unmap_gather(cpu, mm, start, end, unmap);
+
+	if (error || list_empty(&unmap->vmas))
+		return error;
+	if (vma_txn_begin(&txn, cpu, &mm->tree, 1))
+		return unmap_cancel(unmap, -ENOMEM);
+	unmap_detach(cpu, unmap, &txn);
+	vma_txn_end(&txn);
+	return 0;
+}
+
+void unmap_finish_unlock(struct quire_cpu *cpu, struct vma_unmap *unmap)
+{
+	struct quire_mm *mm = unmap->mm;
+
+	if (list_empty(&unmap->vmas)) {
+		mmap_write_unlock(mm);
+		return;
+	}
+	mmap_write_downgrade(mm);
+	unmap_pages(cpu, unmap);
+	mmap_read_unlock(mm);
+	vmas_free(cpu, &unmap->vmas);
+}
+
+int do_munmap(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, struct list_head *gone)
+{
+	struct vma_unmap unmap;
+	int error = unmap_begin(cpu, mm, start, end, &unmap);
+	struct vma *vma, *next;
+
+	if (error)
+		return error;
+	unmap_pages(cpu, &unmap);
+	list_for_each_entry_safe(vma, next, &unmap.vmas, unmap_list) {
+		list_del_init(&vma->unmap_list);
+		list_add_tail(&vma->unmap_list, gone);
+	}
+	return 0;
+}
+
+int do_munmap_unlock(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end)
+{
+	struct vma_unmap unmap;
+	int error = unmap_begin(cpu, mm, start, end, &unmap);
+
+	if (error)
+		mmap_write_unlock(mm);
+	else
+		unmap_finish_unlock(cpu, &unmap);
+	return error;
+}
+
+int quire_munmap(struct quire_cpu *cpu, uint64_t addr, uint64_t len)
+{
+	struct quire_mm *mm = cpu->mm;
+
+	if (!mm || !page_aligned(addr) || addr > TASK_SIZE || len > TASK_SIZE - addr || !len)
+		return -EINVAL;
+	mmap_write_lock(mm);
+	return do_munmap_unlock(cpu, mm, addr, addr + page_align(len));
+}

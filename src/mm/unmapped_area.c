@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a new mapping goes, as Linux on x86-64 places it: at the hint if that is free, else as high as possible below
+ * mmap_base, else (a crowded address space) as low as possible above a third of the address space.
+ */
+#include "mm/map.h"
+
+#define UNMAPPED_BASE ((TASK_SIZE / 3 + PAGE_SIZE - 1) & PAGE_MASK) /* where the bottom-up search begins */
+#define LOW_2G_START 0x40000000ull				    /* MAP_32BIT: the second GiB, for old 32-bit code */
+#define LOW_2G_END 0x80000000ull
+#define LOW_4G_END 0x100000000ull /* MAP_ABOVE4G */
+
+static s64 search_bottomup(const struct quire_mm *mm, u64 len, u64 low, u64 high)
+{
+	u64 addr;
+
+	if (low < mm->mmap_min_addr)
+		low = mm->mmap_min_addr;
+	return vma_tree_gap_bottomup(&mm->tree, len, low, high, &addr) ? (s64)addr : -ENOMEM;
+}
+
+static s64 search(const struct quire_mm *mm, u64 len, u64 flags)
+{
+	u64 low = flags & MAP_ABOVE4G ? LOW_4G_END : mm->mmap_min_addr;
+	u64 addr;
+
+	if (flags & MAP_32BIT)
+		return search_bottomup(mm, len, LOW_2G_START, LOW_2G_END);
+	if (vma_tree_gap_topdown(&mm->tree, len, low, mm->mmap_base, &addr))
+		return (s64)addr;
+	return search_bottomup(mm, len, UNMAPPED_BASE, TASK_SIZE);
+}
+
+/* Is [addr, addr + len) free, the guard gap of a stack above it included? A hint may touch what lies below. */
+static bool hint_is_free(const struct quire_mm *mm, u64 addr, u64 len, u64 flags)
+{
+	u64 top = flags & MAP_32BIT ? LOW_2G_END : TASK_SIZE;
+	const struct vma *vma;
+
+	if (!addr || len > top || addr > top - len)
+		return false;
+	vma = vma_tree_find(&mm->tree, addr);
+	return !vma || addr + len <= vma_start_gap(vma);
+}
+
+/* The hint @addr (page-aligned, or 0) if it is free, else what the search finds. */
+static s64 place(const struct quire_mm *mm, u64 addr, u64 len, u64 flags)
+{
+	return hint_is_free(mm, addr, len, flags) ? (s64)addr : search(mm, len, flags);
+}
+
+/*
+ * A place where address and file offset are congruent modulo the size of a leaf PMD, so that large folios can be mapped
+ * whole; 0 when the mapping is too small to gain, or no such place is found. The hint counts only if there is room for the
+ * padding too, as in Linux.
+ */
+static u64 place_pmd_aligned(const struct quire_mm *mm, u64 addr, u64 len, u64 offset, u64 flags)
+{
+	u64 first = (offset + PMD_SIZE - 1) & PMD_MASK; /* the first aligned offset in the mapping */
+	s64 found;
+	u64 skew;
+
+	if (offset + len < offset || offset + len < first || offset + len - first < PMD_SIZE)
+		return 0;
+	found = place(mm, addr, len + PMD_SIZE, flags);
+	if (found < 0 || (u64)found == addr)
+		return found < 0 ? 0 : addr;
+	skew = (offset - (u64)found) & (PMD_SIZE - 1);
+	/* The place is PMD_SIZE too large. When both its ends fit, the upper one is taken. */
+	return (u64)found + (skew ? skew : PMD_SIZE);
+}
+
+/* Does Linux look for an aligned place? For anonymous memory without a hint, and for files that have large folios. */
+static bool wants_pmd_aligned(const struct quire_file *file, u64 addr, u64 len, u64 flags)
+{
+	if (file)
+		return !file->shmem;
+	return !(flags & MAP_SHARED) && !addr && !(len & ~PMD_MASK);
+}
+
+static s64 choose_area(const struct quire_mm *mm, const struct quire_file *file, u64 addr, u64 len, u64 pgoff,
+		       u64 flags)
+{
+	u64 aligned = 0;
+
+	if (wants_pmd_aligned(file, addr, len, flags))
+		aligned = place_pmd_aligned(mm, addr, len, file ? pgoff << PAGE_SHIFT : 0, flags);
+	return aligned ? (s64)aligned : place(mm, addr, len, flags);
+}
+
+s64 get_unmapped_area(const struct quire_mm *mm, const struct quire_file *file, u64 addr, u64 len, u64 pgoff, u64 flags)
+{
+	s64 found;
+
+	if (len > TASK_SIZE)
+		return -ENOMEM;
+	found = flags & MAP_FIXED ? (s64)addr : choose_area(mm, file, addr, len, pgoff, flags);
+	if (found < 0 && !(flags & MAP_FIXED))
+		return found;
+	addr = (u64)found;
+	if (addr > TASK_SIZE - len)
+		return -ENOMEM;
+	if (!page_aligned(addr))
+		return -EINVAL;
+	return addr < mm->mmap_min_addr ? -EPERM : (s64)addr;
+}
