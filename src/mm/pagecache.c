@@ -81,12 +81,10 @@ unsigned filemap_get_folios_marked(struct quire_cpu *cpu, struct address_space *
 		folio = slot_get_folio(cpu, slot, entry);
 		if (!folio)
 			continue; /* from the same page on */
-		index = folio->index + folio_nr_pages(folio);
 		folios[nr++] = folio;
+		index = *start = folio->index + folio_nr_pages(folio);
 	}
 	rcu_read_unlock(cpu);
-	if (nr)
-		*start = index;
 	return nr;
 }
 
