@@ -199,13 +199,10 @@ static int advise_cold(struct quire_cpu *cpu, struct vma *vma, const struct advi
 	return 0;
 }
 
-/* Markers must be copied by fork, which copies page tables only where there is an anon_vma: so there must be one. */
 static int advise_guard_install(struct quire_cpu *cpu, struct vma *vma, const struct advice *advice)
 {
 	if (vma->flags & (VM_SPECIAL | VM_LOCKED))
 		return -EINVAL;
-	if (anon_vma_prepare(cpu, vma))
-		return -ENOMEM;
 	return guard_install_range(cpu, vma, advice->start, advice->end);
 }
 
@@ -330,42 +327,6 @@ static int advise_range_read(struct quire_cpu *cpu, struct quire_mm *mm, u64 sta
 	return error ? error : hole;
 }
 
-/* ---------------------------------------------------------------------------------------- populating */
-
-/* May pages be made resident by touching them this way? The end of the VMA in *@end. 0, -ENOMEM (hole), -EINVAL. */
-static int populate_check(struct quire_mm *mm, u64 start, u64 *end, bool write)
-{
-	const struct vma *vma;
-	int error = 0;
-
-	mmap_read_lock(mm);
-	vma = vma_tree_find(&mm->tree, start);
-	if (!vma || vma->start > start)
-		error = -ENOMEM;
-	else if (!(vma->flags & (write ? VM_WRITE : VM_READ)))
-		error = -EINVAL;
-	else
-		*end = min_u64(*end, vma->end);
-	mmap_read_unlock(mm);
-	return error;
-}
-
-/* A mapping that changes between check and populate fails as if it had been so before. */
-static int advise_populate(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, bool write)
-{
-	while (start < end) {
-		u64 next = end;
-		int error = populate_check(mm, start, &next, write);
-
-		if (!error)
-			error = populate_range(cpu, mm, start, next, write);
-		if (error)
-			return error;
-		start = next;
-	}
-	return 0;
-}
-
 int quire_madvise(struct quire_cpu *cpu, uint64_t addr, uint64_t len, int advice)
 {
 	u64 bytes = page_align(len), end = addr + bytes;
@@ -376,7 +337,7 @@ int quire_madvise(struct quire_cpu *cpu, uint64_t addr, uint64_t len, int advice
 	if (!bytes)
 		return 0;
 	if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
-		return advise_populate(cpu, mm, addr, end, advice == MADV_POPULATE_WRITE);
+		return populate_range(cpu, mm, addr, end, advice == MADV_POPULATE_WRITE);
 	if (changes_vmas(advice))
 		return advise_range_write(cpu, mm, addr, end, advice);
 	return advise_range_read(cpu, mm, addr, end, advice);

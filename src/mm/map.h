@@ -44,6 +44,11 @@ static inline bool map_count_full(const struct quire_mm *mm)
 	return mm->tree.count >= DEFAULT_MAX_MAP_COUNT;
 }
 
+/* ---------------------------------------------------------------------------------------- mlock.c */
+
+/* mm_populate of each VMA in [start, end) with (flags & @mask) == @wanted, whether the others succeed or not. No lock held. */
+void mm_populate_each(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, u64 mask, u64 wanted);
+
 /* ---------------------------------------------------------------------------------------- vma.c: links and splits */
 
 /* Changes the flags with one store (S4-R4), and page_prot. Write-locks the VMA. */

@@ -139,6 +139,32 @@ int quire_munlock(struct quire_cpu *cpu, uint64_t addr, uint64_t len)
 
 /* ---------------------------------------------------------------------------------------- the whole address space */
 
+/* The first VMA in [*start, end) of which mm_populate_each wants pages; *start and *stop become its part of the range. */
+static bool next_to_populate(struct quire_mm *mm, u64 *start, u64 end, u64 *stop, u64 mask, u64 wanted)
+{
+	const struct vma *vma;
+	bool found;
+
+	mmap_read_lock(mm);
+	vma_tree_for_each_range(vma, &mm->tree, *start, end) {
+		*start = vma->start > *start ? vma->start : *start;
+		*stop = min_u64(vma->end, end);
+		if ((vma->flags & mask) == wanted)
+			break;
+	}
+	found = vma && vma->start < end;
+	mmap_read_unlock(mm);
+	return found;
+}
+
+void mm_populate_each(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, u64 mask, u64 wanted)
+{
+	u64 stop;
+
+	for (; next_to_populate(mm, &start, end, &stop, mask, wanted); start = stop)
+		mm_populate(cpu, mm, start, stop - start);
+}
+
 static u64 mcl_lock_flags(int flags)
 {
 	return flags & MCL_ONFAULT ? VM_LOCKED_MASK : VM_LOCKED;
@@ -184,7 +210,8 @@ int quire_mlockall(struct quire_cpu *cpu, int flags)
 	}
 	mmap_write_unlock(mm);
 	if (!error && (flags & MCL_CURRENT))
-		mm_populate(cpu, mm, 0, TASK_SIZE); /* what cannot be faulted in now is locked all the same */
+		mm_populate_each(cpu, mm, 0, TASK_SIZE, 0,
+				 0); /* what cannot be faulted in now is locked all the same */
 	return error;
 }
 

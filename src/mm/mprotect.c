@@ -82,27 +82,6 @@ static int mprotect_range(struct quire_cpu *cpu, struct quire_mm *mm, u64 start,
 	return 0;
 }
 
-/* Faults in what is locked, private and writable in the range, VMA by VMA: nothing else may become resident. No lock held. */
-static void populate_locked(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end)
-{
-	while (start < end) {
-		const struct vma *vma;
-		u64 from = end, next = end;
-
-		mmap_read_lock(mm);
-		vma = vma_tree_find(&mm->tree, start);
-		if (vma && vma->start < end) {
-			next = min_u64(vma->end, end);
-			if ((vma->flags & (VM_WRITE | VM_SHARED | VM_LOCKED)) == (VM_WRITE | VM_LOCKED))
-				from = vma->start > start ? vma->start : start;
-		}
-		mmap_read_unlock(mm);
-		if (from < next)
-			mm_populate(cpu, mm, from, next - from);
-		start = next;
-	}
-}
-
 int quire_mprotect(struct quire_cpu *cpu, uint64_t addr, uint64_t len, int prot)
 {
 	int grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP), error;
@@ -125,6 +104,6 @@ int quire_mprotect(struct quire_cpu *cpu, uint64_t addr, uint64_t len, int prot)
 		error = mprotect_range(cpu, mm, start, end, (u64)prot & VM_ACCESS_FLAGS, &populate);
 	mmap_write_unlock(mm);
 	if (populate)
-		populate_locked(cpu, mm, start, end);
+		mm_populate_each(cpu, mm, start, end, VM_WRITE | VM_SHARED | VM_LOCKED, VM_WRITE | VM_LOCKED);
 	return error;
 }
