@@ -434,6 +434,23 @@ static bool compare_file(struct pair *p, unsigned file)
 	return true;
 }
 
+/* What a crash of the machine would leave of the host file: after fsync, and after the last reference is gone. */
+static bool compare_host_file(struct pair *p, const char *when)
+{
+	static uint8_t ref[4 * MAX_DATA], sub[4 * MAX_DATA];
+	int64_t a = p->ref->ops->host_read(p->ref, ref, sizeof(ref)),
+		b = p->sub->ops->host_read(p->sub, sub, sizeof(sub));
+	size_t at = a <= 0 || a != b ? 0 : first_difference(ref, sub, (size_t)a);
+
+	if (a != b)
+		return differ(p, VERDICT_FILE, "bytes in the host file itself, %s: %s: %" PRId64 "; %s: %" PRId64, when,
+			      p->ref->label, a, p->sub->label, b);
+	if (a > 0 && at < (size_t)a)
+		return differ(p, VERDICT_FILE, "byte 0x%zx in the host file itself, %s: %s: 0x%02x; %s: 0x%02x", at,
+			      when, p->ref->label, ref[at], p->sub->label, sub[at]);
+	return true;
+}
+
 /* ----------------------------------------------------------------------------------------------------- sequences */
 
 static bool compare_process(struct pair *p, unsigned proc, bool all)
@@ -506,6 +523,8 @@ bool pair_step(struct pair *p, const struct op *op, unsigned index)
 		return harness_failed(p, p->sub, op_descs[op->kind].name, err);
 	if (!compare_outcomes(p, op) || !compare_actor(p, op))
 		return false;
+	if (op->kind == OP_FSYNC && op->arg[0] == FILE_HOST && !compare_host_file(p, "after fsync"))
+		return false;
 	if (!p->depth.every || (index + 1) % p->depth.every)
 		return true;
 	return compare_everything(p, false);
@@ -525,6 +544,8 @@ bool pair_end(struct pair *p)
 	p->ref->ops->end(p->ref, &say);
 	if (p->sub->ops->end(p->sub, &say))
 		same = differ(p, VERDICT_INVARIANT, "%s: %s", p->sub->label, say.data ? say.data : "");
+	else
+		same = compare_host_file(p, "after the last close");
 	text_free(&say);
 	return same;
 }

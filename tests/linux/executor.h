@@ -53,6 +53,8 @@ struct executor_ops {
 	int64_t (*file_size)(struct executor *x, unsigned file);
 	int64_t (*file_read)(struct executor *x, unsigned file, uint64_t off, void *buf, size_t len);
 	uint64_t (*file_inode)(struct executor *x, unsigned file);
+	/* The writable host file as the file system has it, past any cache of the executor's own: bytes read from 0. */
+	int64_t (*host_read)(struct executor *x, void *buf, size_t len);
 	/* Gives up everything. */
 	void (*destroy)(struct executor *x);
 };

@@ -9,25 +9,25 @@
 
 #include "op.h"
 
-#define CHILD_TEXT 0x20000u	 /* the child's code */
-#define CHILD_TEXT_BYTES 0x2000u /* at most */
-#define SLOTS_ADDR 0x100000u	 /* mailboxes, one for each process */
-#define SLOT_BYTES 0x20000u
+#define CHILD_TEXT 0x20000ul	  /* the child's code */
+#define CHILD_TEXT_BYTES 0x2000ul /* at most */
+#define SLOTS_ADDR 0x100000ul	  /* mailboxes, one for each process */
+#define SLOT_BYTES 0x20000ul
 #define NR_SLOTS (MAX_PROCS + 1) /* slot 0 is the ancestor that is forked for each sequence */
 #define SLOTS_BYTES (NR_SLOTS * SLOT_BYTES)
-#define CHILD_END 0x200000u /* nothing of the child lies above; nothing that is tested below */
+#define CHILD_END 0x200000ul /* nothing of the child lies above; nothing that is tested below */
 
 /* The low window holds the heap, the high one ends where Linux begins to place mappings. Both cross PMD boundaries. */
-#define WINDOW_PAGES 1100u
-#define LOW_START 0x380000u
+#define WINDOW_PAGES 1100ul
+#define LOW_START 0x380000ul
 #define LOW_END (LOW_START + WINDOW_PAGES * PAGE)
-#define BRK_START 0x3c0000u
-#define HIGH_END 0x7ffff7fff000u
-#define HIGH_START (HIGH_END - (uint64_t)WINDOW_PAGES * PAGE)
+#define BRK_START 0x3c0000ul
+#define HIGH_END 0x7ffff7fff000ul
+#define HIGH_START (HIGH_END - WINDOW_PAGES * PAGE)
 
 /* What the stack may grow to in every sequence, unless it sets another limit. */
-#define STACK_LIMIT (8u << 20)
+#define STACK_LIMIT (8ul << 20)
 
-#define TASK_SIZE 0x7ffffffff000u
+#define TASK_SIZE 0x7ffffffff000ul
 
 #endif

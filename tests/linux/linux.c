@@ -205,6 +205,11 @@ static int64_t linux_file_read(struct executor *x, unsigned file, uint64_t off, 
 	return n < 0 ? -errno : n;
 }
 
+static int64_t linux_host_read(struct executor *x, void *buf, size_t len)
+{
+	return linux_file_read(x, FILE_HOST, 0, buf, len);
+}
+
 static uint64_t linux_file_inode(struct executor *x, unsigned file)
 {
 	struct stat st;
@@ -440,6 +445,14 @@ static int empty_files(struct executor *x)
 	return 0;
 }
 
+/* The kernel may have dropped pages of it since; its residency is compared. */
+static int read_readonly_file(struct executor *x)
+{
+	static uint8_t buf[READONLY_SIZE];
+
+	return linux_file_read(x, FILE_READONLY, 0, buf, sizeof(buf)) == (int64_t)sizeof(buf) ? 0 : -EIO;
+}
+
 /* The new process has all of the harness's memory present from the start, so that its share stays the same. */
 static int touch_own_memory(struct executor *x)
 {
@@ -455,6 +468,8 @@ static int linux_begin(struct executor *x)
 	struct linux_executor *l = linux_of(x);
 	int64_t ret = empty_files(x);
 
+	if (!ret)
+		ret = read_readonly_file(x);
 	if (!ret)
 		ret = member_fork(&l->family, 0, 1);
 	if (ret < 0)
@@ -498,6 +513,7 @@ static const struct executor_ops linux_ops = {
 	.file_size = linux_file_size,
 	.file_read = linux_file_read,
 	.file_inode = linux_file_inode,
+	.host_read = linux_host_read,
 	.destroy = linux_destroy,
 };
 

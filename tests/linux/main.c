@@ -25,16 +25,17 @@ struct command {
 	uint64_t ops;
 	double seconds;
 	uint64_t first, last; /* sequences */
-	bool forever, verbose, keep_going, directed, no_shrink, orders_all;
-	const char *run_file, *save_dir;
+	bool forever, verbose, keep_going, no_shrink;
+	const char *run_file, *directed_dir, *save_dir;
 };
 
-static int stop_asked; /* set by SIGINT and SIGTERM; shared with the worker by inheritance of the default below */
+static struct record *the_record; /* for the signal handler */
 
+/* The worker may not have got the signal; it looks at the record between two sequences. */
 static void on_stop(int signo)
 {
 	(void)signo;
-	__atomic_store_n(&stop_asked, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&the_record->stop, 1, __ATOMIC_RELAXED);
 }
 
 static double now(void)
@@ -55,7 +56,7 @@ static void print_failure(FILE *out, const struct command *c, const struct recor
 	if (v->op_kind < OP_KINDS)
 		fprintf(out, ", after operation %u (%s)", v->op_index, op_descs[v->op_kind].name);
 	fprintf(out, "\n# %s\n", v->text);
-	if (!c->run_file && !c->directed)
+	if (!c->run_file)
 		fprintf(out, "# replay: --replay %" PRIu64 ":%" PRIu64 " --len %u\n", c->run.seed, r->sequence,
 			c->run.len);
 }
@@ -82,8 +83,52 @@ static void save_failure(const struct command *c, const struct record *r, const 
 	fclose(f);
 }
 
+/* ------------------------------------------------------------------------------------------- is it a difference? */
+
+/* So many sequences run in one process, on one machine of quire's; what one leaves behind may show in a later one. */
+#define WORKER_SEQUENCES 256
+
+enum repeats {
+	REPEATS_NOT,
+	REPEATS_ALONE,
+	REPEATS_AFTER_OTHERS, /* only when the sequences before it have run in the same process */
+};
+
+static bool fails_alone(const struct command *c, struct record *r)
+{
+	struct op *ops = malloc(sizeof(r->ops));
+	size_t nr = r->nr_ops;
+
+	memcpy(ops, r->ops, nr * sizeof(*ops));
+	run_ops(&c->run, ops, nr, r);
+	free(ops);
+	return r->verdict.kind != VERDICT_SAME;
+}
+
+/*
+ * The kernel has other things to do besides: it may take a page of a file away when memory is short, or move one. What
+ * does not happen again is not a difference; quire itself does the same each time. A crash is one in any case.
+ */
+static enum repeats how_it_repeats(const struct command *c, uint64_t first, struct record *r)
+{
+	struct campaign campaign = { .first = first, .last = r->sequence + 1, .max_ops = UINT64_MAX };
+	struct record *before = record_create();
+	enum repeats how;
+
+	*before = *r;
+	if (fails_alone(c, r))
+		how = REPEATS_ALONE;
+	else if (run_campaign(&c->run, &campaign, r) && r->verdict.kind != VERDICT_SAME)
+		how = REPEATS_AFTER_OTHERS;
+	else
+		how = before->verdict.kind >= VERDICT_INVARIANT ? REPEATS_AFTER_OTHERS : REPEATS_NOT;
+	*r = *before;
+	record_destroy(before);
+	return how;
+}
+
 /* Shrinks what is in the record, prints and saves it. */
-static void report_failure(const struct command *c, struct record *r)
+static void report_failure(const struct command *c, enum repeats how, struct record *r)
 {
 	struct op *ops = malloc(sizeof(r->ops));
 	size_t nr = r->nr_ops;
@@ -95,7 +140,7 @@ static void report_failure(const struct command *c, struct record *r)
 	fflush(stdout);
 	snprintf(name, sizeof(name), "%s-%" PRIu64 "-%" PRIu64, verdict_names[r->verdict.kind], c->run.seed,
 		 r->sequence);
-	if (!c->no_shrink && r->verdict.kind != VERDICT_HARNESS) {
+	if (!c->no_shrink && how == REPEATS_ALONE && r->verdict.kind != VERDICT_HARNESS) {
 		nr = shrink(&c->run, ops, nr, r);
 		printf("# %zu operations after shrinking\n", nr);
 		print_failure(stdout, c, r);
@@ -134,29 +179,47 @@ static void print_counts(const struct record *r)
 
 /* ------------------------------------------------------------------------------------------------------ running */
 
+/* What a worker ended with. True: a difference was shown. */
+static bool judge(const struct command *c, uint64_t first, unsigned *unrepeated, struct record *r)
+{
+	enum repeats how;
+
+	if (r->verdict.kind == VERDICT_SAME)
+		return false;
+	how = how_it_repeats(c, first, r);
+	if (how == REPEATS_NOT) {
+		printf("# not seen again, sequence %" PRIu64 ": %s\n", r->sequence, r->verdict.text);
+		++*unrepeated;
+		return false;
+	}
+	if (how == REPEATS_AFTER_OTHERS)
+		printf("# only after the sequences before it: --replay %" PRIu64 ":%" PRIu64 "-%" PRIu64 "\n",
+		       c->run.seed, first, r->sequence);
+	report_failure(c, how, r);
+	return true;
+}
+
 static int run_random(struct command *c, struct record *r)
 {
 	double start = now();
-	struct campaign campaign = { .last = c->last,
+	struct campaign campaign = { .first = c->first,
 				     .max_ops = c->forever ? UINT64_MAX : c->ops,
-				     .stop = &stop_asked,
-				     .first = c->first,
 				     .progress = c->verbose || c->forever ? show_progress : NULL };
-	unsigned failures = 0;
+	unsigned failures = 0, unrepeated = 0;
 
-	while (!stop_asked && campaign.first < campaign.last && r->ops_done < campaign.max_ops) {
+	while (!r->stop && campaign.first < c->last && r->ops_done < campaign.max_ops && (!failures || c->keep_going)) {
+		uint64_t first = campaign.first;
+
+		campaign.last = first + WORKER_SEQUENCES < c->last ? first + WORKER_SEQUENCES : c->last;
 		campaign.seconds = c->seconds > 0 ? c->seconds - (now() - start) : 0;
 		if (c->seconds > 0 && campaign.seconds <= 0)
 			break;
 		campaign.first = run_campaign(&c->run, &campaign, r);
-		if (r->verdict.kind == VERDICT_SAME)
-			break;
-		failures++;
-		report_failure(c, r);
-		if (!c->keep_going)
-			break;
+		failures += judge(c, first, &unrepeated, r);
 	}
-	printf("%" PRIu64 " operations in %.1f s, %u differences\n", r->ops_done, now() - start, failures);
+	failures += unrepeated > 3 + r->ops_done / 200000;
+	printf("%s - %" PRIu64 " operations in %.1f s, %u differences, %u not seen again\n", failures ? "not ok" : "ok",
+	       r->ops_done, now() - start, failures, unrepeated);
 	if (c->verbose)
 		print_counts(r);
 	return failures ? 1 : 0;
@@ -165,60 +228,18 @@ static int run_random(struct command *c, struct record *r)
 static int run_file(struct command *c, struct record *r)
 {
 	static struct op ops[MAX_OPS];
-	struct text t = { 0 };
-	FILE *f = strcmp(c->run_file, "-") == 0 ? stdin : fopen(c->run_file, "r");
-	char line[1024];
-	long nr;
+	long nr = read_sequence(c->run_file, ops, MAX_OPS);
 
-	if (!f) {
-		fprintf(stderr, "%s: %s\n", c->run_file, strerror(errno));
+	if (nr < 0)
 		return 2;
-	}
-	while (fgets(line, sizeof(line), f))
-		text_append(&t, line, strlen(line));
-	nr = ops_parse(t.data ? t.data : "", ops, MAX_OPS);
-	text_free(&t);
-	if (nr < 0) {
-		fprintf(stderr, "%s: line %ld: not an operation\n", c->run_file, -nr);
-		return 2;
-	}
 	run_ops(&c->run, ops, (size_t)nr, r);
 	if (r->verdict.kind == VERDICT_SAME) {
 		print_list(stdout, r->ops, r->briefs, r->nr_ops);
 		printf("# no difference\n");
 		return 0;
 	}
-	report_failure(c, r);
+	report_failure(c, REPEATS_ALONE, r);
 	return 1;
-}
-
-static int run_directed(struct command *c, struct record *r)
-{
-	static struct op ops[MAX_OPS];
-	unsigned failures = 0;
-
-	for (const struct directed *d = directed_tests; d->name; d++) {
-		long nr = ops_parse(d->text, ops, MAX_OPS);
-
-		if (nr < 0) {
-			printf("not ok - %s: line %ld is not an operation\n", d->name, -nr);
-			failures++;
-			continue;
-		}
-		run_ops(&c->run, ops, (size_t)nr, r);
-		if (r->verdict.kind == VERDICT_SAME) {
-			printf("ok - %s\n", d->name);
-			if (c->verbose)
-				print_list(stdout, r->ops, r->briefs, r->nr_ops);
-			continue;
-		}
-		failures++;
-		printf("not ok - %s\n", d->name);
-		print_failure(stdout, c, r);
-		print_list(stdout, r->ops, r->briefs, r->nr_ops);
-	}
-	printf("directed: %u failed\n", failures);
-	return failures ? 1 : 0;
 }
 
 /* ----------------------------------------------------------------------------------------------------- arguments */
@@ -233,9 +254,9 @@ static const char usage_text[] =
 	"  --every N          compare everything after each N operations (default 8)\n"
 	"  --orders 4K|64K|2M|all   folio sizes quire may use (default 4K)\n"
 	"  --only KIND,...    draw these operations only; --without KIND,...\n"
-	"  --replay SEED:SEQ  run this sequence only, everything compared after each operation\n"
+	"  --replay SEED:SEQ  run this sequence only, everything compared after each operation; SEED:FIRST-LAST: these\n"
 	"  --run FILE         run the operations listed in FILE (- for standard input)\n"
-	"  --directed         run the directed sequences instead of random ones\n"
+	"  --directed DIR     run the sequences *.seq in DIR instead of random ones\n"
 	"  --subject linux    hold Linux against itself; saboteur: against itself with a bug. Tests the tester\n"
 	"  --keep-going       go on after a difference; --no-shrink: show it as it was found\n"
 	"  --save DIR         write differences there, each as a list and as a program\n"
@@ -303,7 +324,11 @@ static bool parse_replay(const char *text, struct command *c)
 		return false;
 	c->first = strtoull(end + 1, &end, 10);
 	c->last = c->first + 1;
-	c->run.depth.every = 1;
+	c->ops = UINT64_MAX;
+	if (*end == '-')
+		c->last = strtoull(end + 1, &end, 10) + 1;
+	else
+		c->run.depth.every = 1;
 	return *end == '\0';
 }
 
@@ -341,7 +366,7 @@ static const struct option long_options[] = {
 	{ "without", 1, NULL, OPT_WITHOUT },
 	{ "replay", 1, NULL, OPT_REPLAY },
 	{ "run", 1, NULL, OPT_RUN },
-	{ "directed", 0, NULL, OPT_DIRECTED },
+	{ "directed", 1, NULL, OPT_DIRECTED },
 	{ "subject", 1, NULL, OPT_SUBJECT },
 	{ "keep-going", 0, NULL, OPT_KEEP_GOING },
 	{ "no-shrink", 0, NULL, OPT_NO_SHRINK },
@@ -392,7 +417,7 @@ static bool parse_option(int opt, struct command *c)
 		c->run.depth.every = 1;
 		return true;
 	case OPT_DIRECTED:
-		c->directed = true;
+		c->directed_dir = optarg;
 		c->run.depth.every = 1;
 		return true;
 	case OPT_SUBJECT:
@@ -451,11 +476,12 @@ int main(int argc, char **argv)
 		fputs(usage_text, stderr);
 		return 2;
 	}
+	the_record = record;
 	signal(SIGINT, on_stop);
 	signal(SIGTERM, on_stop);
 	if (c.run_file)
 		return run_file(&c, record);
-	if (c.directed)
-		return run_directed(&c, record);
+	if (c.directed_dir)
+		return run_directed(&c.run, c.directed_dir, c.verbose, record) ? 1 : 0;
 	return run_random(&c, record);
 }

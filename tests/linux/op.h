@@ -13,14 +13,14 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define PAGE 4096u
-#define PMD_BYTES (512u * PAGE)
+#define PAGE 4096ul
+#define PMD_BYTES (512 * PAGE)
 
 #define MAX_PROCS 6 /* process numbers; at most MAX_LIVE of them live at once */
 #define MAX_LIVE 4
 #define MAX_FILES 5
-#define MAX_DATA 65536u /* bytes one load, store, read or mincore vector may have */
-#define MAX_OPS 4096	/* of one sequence */
+#define MAX_DATA 65536ul /* bytes one load, store, read or mincore vector may have */
+#define MAX_OPS 4096	 /* of one sequence */
 
 /* Files 0..2 are shmem, 3 is a host file open for reading and writing, 4 one open for reading only. */
 #define FILE_HOST 3

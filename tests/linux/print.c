@@ -377,9 +377,9 @@ void print_program(FILE *out, const struct op *ops, const struct brief *briefs, 
 
 	fprintf(out, "/*\n * Made by quire-linux-diff; difference (%s): %s\n */\n", verdict_names[v->kind], v->text);
 	fprintf(out,
-		"#define LOW_START 0x%xul\n#define LOW_END 0x%xul\n#define HIGH_START 0x%lxul\n#define HIGH_END 0x%lxul\n",
-		LOW_START, LOW_END, (unsigned long)moved(HIGH_START), (unsigned long)moved(HIGH_END));
-	fprintf(out, "#define BRK_START 0x%xul\n#define READONLY_SIZE 0x%x\n", BRK_START, READONLY_SIZE);
+		"#define LOW_START 0x%lxul\n#define LOW_END 0x%lxul\n#define HIGH_START 0x%lxul\n#define HIGH_END 0x%lxul\n",
+		LOW_START, LOW_END, moved(HIGH_START), moved(HIGH_END));
+	fprintf(out, "#define BRK_START 0x%lxul\n#define READONLY_SIZE 0x%lx\n", BRK_START, READONLY_SIZE);
 	fputs(prelude, out);
 	fputs("int main(int argc, char **argv)\n{\n\tint64_t ret = 0;\n\n\t(void)argc;\n\t(void)ret;\n\tprepare(argv);\n",
 	      out);

@@ -208,6 +208,7 @@ static void become_ancestor(int image_fd, pid_t parent)
 	getrlimit(RLIMIT_STACK, &stack); /* decides where the kernel begins to place mappings */
 	stack.rlim_cur = STACK_LIMIT;
 	setrlimit(RLIMIT_STACK, &stack);
+	setpgid(0, 0); /* signals from a terminal are for the tester */
 	personality(ADDR_NO_RANDOMIZE);
 	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	syscall(SYS_execveat, image_fd, "", argv, envp, 0x1000 /* AT_EMPTY_PATH */);

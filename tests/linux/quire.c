@@ -134,6 +134,13 @@ static int64_t quire_view_file_read(struct executor *x, unsigned file, uint64_t 
 	return quire_file_read(quire_of(x)->cpu[0], quire_of(x)->file[file], off, buf, len);
 }
 
+static int64_t quire_host_read(struct executor *x, void *buf, size_t len)
+{
+	ssize_t n = pread(quire_of(x)->host_fd, buf, len, 0);
+
+	return n < 0 ? -errno : n;
+}
+
 static uint64_t quire_file_inode(struct executor *x, unsigned file)
 {
 	return quire_file_id(quire_of(x)->file[file]);
@@ -468,6 +475,7 @@ static const struct executor_ops quire_ops = {
 	.file_size = quire_view_file_size,
 	.file_read = quire_view_file_read,
 	.file_inode = quire_file_inode,
+	.host_read = quire_host_read,
 	.destroy = quire_executor_destroy,
 };
 

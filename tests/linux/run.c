@@ -24,6 +24,11 @@ struct record *record_create(void)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+void record_destroy(struct record *record)
+{
+	munmap(record, sizeof(*record));
+}
+
 static double now(void)
 {
 	struct timespec ts;
@@ -151,7 +156,8 @@ static void worker_campaign(const struct run_options *o, const struct campaign *
 			record->verdict = p->verdict;
 			_exit(0); /* the processes end with us */
 		}
-		if (record->ops_done >= c->max_ops || (end > 0 && now() > end) || *c->stop)
+		if (record->ops_done >= c->max_ops || (end > 0 && now() > end) ||
+		    __atomic_load_n(&record->stop, __ATOMIC_RELAXED))
 			break;
 	}
 	if (p)

@@ -39,6 +39,7 @@ struct record {
 	struct op ops[MAX_OPS];
 	struct brief briefs[MAX_OPS];
 	struct verdict verdict;
+	uint32_t stop;	   /* set by anybody: to end after the current sequence; atomic */
 	uint64_t sequence; /* number of the current one */
 	uint64_t ops_done; /* of all sequences of this record's life; atomic */
 	uint64_t kind_done[OP_KINDS];
@@ -46,16 +47,16 @@ struct record {
 };
 
 struct record *record_create(void);
+void record_destroy(struct record *record);
 
 /*
  * Draws and runs sequences @first, @first + 1, ... in a new process until @last (exclusive), @max_ops operations in this
- * record's life, *stop, @seconds, or the first difference, which is then in @record. Returns the number of the sequence to
+ * record's life, record->stop, @seconds, or the first difference, which is then in @record. Returns the number of the sequence to
  * go on with.
  */
 struct campaign {
 	uint64_t first, last, max_ops;
 	double seconds;
-	const int *stop;
 	void (*progress)(const struct record *record); /* about once a second; may be NULL */
 };
 uint64_t run_campaign(const struct run_options *options, const struct campaign *campaign, struct record *record);
