@@ -202,8 +202,8 @@ static u64 guard_install_ptes(struct vma *vma, pmd_t *pmdp, u64 addr, u64 end)
 
 int guard_install_range(struct quire_cpu *cpu, struct vma *vma, u64 start, u64 end)
 {
-	/* An anon_vma makes fork copy the markers. */
-	if (anon_vma_prepare(cpu, vma))
+	/* As in Linux, private memory with page tables of its own has an anon_vma; it decides what can be merged. */
+	if (vma_is_anonymous(vma) && anon_vma_prepare(cpu, vma))
 		return -ENOMEM;
 	while (start < end) {
 		u64 next = pmd_addr_end(start, end);
@@ -213,7 +213,8 @@ int guard_install_range(struct quire_cpu *cpu, struct vma *vma, u64 start, u64 e
 		if (!pmdp || pte_alloc(cpu, vma->mm, tbl, pmdp))
 			return -ENOMEM;
 		start = guard_install_ptes(vma, pmdp, start, next);
-		if (start < next) /* something is mapped here, or was just faulted in by another thread: it goes first */
+		if (start <
+		    next) /* something is mapped here, or was just faulted in by another thread: it goes first */
 			zap_page_range(cpu, vma, start, next);
 	}
 	return 0;

@@ -136,10 +136,10 @@ static int copy_huge_pmd(struct fork_copy *c, struct ptdesc *src_tbl, pmd_t *src
 }
 
 /* A VMA whose pages can all be faulted in again needs no copy of its tables: then fork costs nothing for it. Guard markers
- * can not, and guard_install_range gives their VMA an anon_vma for this reason. */
+ * can not. */
 static bool vma_needs_copy(const struct vma *src)
 {
-	return src->anon_vma != NULL;
+	return src->anon_vma || (src->flags & VM_MAYBE_GUARD);
 }
 
 int copy_page_range(struct quire_cpu *cpu, struct vma *dst, struct vma *src)
@@ -242,8 +242,7 @@ int quire_fork(struct quire_cpu *cpu, struct quire_mm **out)
 	fork_copy_settings(child, parent);
 	tlb_pending_inc(&parent->tlb);
 	__atomic_fetch_add(&parent->write_protect_seq, 1, __ATOMIC_SEQ_CST);
-	vma_tree_for_each(vma, &parent->tree)
-	{
+	vma_tree_for_each(vma, &parent->tree) {
 		ret = fork_vma(cpu, child, vma);
 		if (ret)
 			break;

@@ -87,9 +87,10 @@ static bool discards(int behavior)
 	}
 }
 
+/* The contents of a file are not lost by it, and memory that may be written could be overwritten anyway. */
 static bool seal_permits(const struct vma *vma, int behavior)
 {
-	return !(vma->flags & VM_SEALED) || !discards(behavior) || (vma->flags & (VM_SHARED | VM_WRITE));
+	return !(vma->flags & VM_SEALED) || !discards(behavior) || vma->file || (vma->flags & VM_WRITE);
 }
 
 /* ---------------------------------------------------------------------------------------- flags */
@@ -199,9 +200,14 @@ static int advise_cold(struct quire_cpu *cpu, struct vma *vma, const struct advi
 	return 0;
 }
 
+static bool may_install_guards(const struct vma *vma)
+{
+	return !(vma->flags & (VM_SPECIAL | VM_LOCKED));
+}
+
 static int advise_guard_install(struct quire_cpu *cpu, struct vma *vma, const struct advice *advice)
 {
-	if (vma->flags & (VM_SPECIAL | VM_LOCKED))
+	if (!may_install_guards(vma))
 		return -EINVAL;
 	return guard_install_range(cpu, vma, advice->start, advice->end);
 }
@@ -311,12 +317,39 @@ static int advise_range_write(struct quire_cpu *cpu, struct quire_mm *mm, u64 st
 	return error ? error : hole;
 }
 
+/*
+ * VMAs that are about to have guard markers are marked, so that fork copies their page tables. Up to the first that the call
+ * will stop at. The mmap lock is held for write, and for read from then on, so that they stay as they are.
+ */
+static void mark_for_guards(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end)
+{
+	struct vma *vma;
+
+	vma_tree_for_each_range(vma, &mm->tree, start, end) {
+		if (!may_install_guards(vma) || !seal_permits(vma, MADV_GUARD_INSTALL))
+			break;
+		if (!(vma->flags & VM_MAYBE_GUARD))
+			vma_set_flags(cpu, vma, vma->flags | VM_MAYBE_GUARD);
+	}
+}
+
+static void lock_for_reading(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, int behavior)
+{
+	if (behavior != MADV_GUARD_INSTALL) {
+		mmap_read_lock(mm);
+		return;
+	}
+	mmap_write_lock(mm);
+	mark_for_guards(cpu, mm, start, end);
+	mmap_write_downgrade(mm);
+}
+
 static int advise_range_read(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, int behavior)
 {
 	struct advice advice = { .behavior = behavior };
 	int hole = 0, error = 0;
 
-	mmap_read_lock(mm);
+	lock_for_reading(cpu, mm, start, end, behavior);
 	while (start < end && !error) {
 		error = advise_next(cpu, mm, &start, end, &hole, &advice);
 		if (advice.unlocked)

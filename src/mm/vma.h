@@ -39,6 +39,7 @@ struct anon_vma;
 #define VM_MAYSHARE 0x80ull
 #define VM_GROWSDOWN 0x100ull
 #define VM_MERGEABLE 0x200ull
+#define VM_MAYBE_GUARD 0x800ull /* guard markers may be here: fork copies tables. Sticky: merging keeps it, and ignores it */
 #define VM_LOCKED 0x2000ull
 #define VM_SEQ_READ 0x8000ull
 #define VM_RAND_READ 0x10000ull

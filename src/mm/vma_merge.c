@@ -14,7 +14,8 @@
  *   upper part of M      MM**NNNN            MMNNNNNN        -             the boundary moves down
  *   middle of M          MM**MM              (split)                       no neighbour touches the range
  *
- * Two VMAs differ in nothing when they touch, have the same flags and the same file (or none), and page offsets run on. Their
+ * Two VMAs differ in nothing when they touch, have the same flags and the same file (or none), and page offsets run on.
+ * (VM_MAYBE_GUARD does not count, and stays with the merged VMA.) Their
  * anon_vmas must be the same, or one of the two has none yet and the other's is its own alone (a chain of one link): then
  * all pages of the merged VMA can be found through that one. A VMA with a longer chain is a fork's child; merging it with
  * an untouched neighbour would let the family's lock grow over ever more memory, so Linux does not, and neither do we.
@@ -46,7 +47,8 @@ static bool anon_vmas_fit(const struct vma_merge *merge, const struct vma *taker
 
 static bool properties_fit(const struct vma_merge *merge, const struct vma *vma)
 {
-	return vma->flags == merge->flags && vma->file == merge->file && anon_vmas_fit(merge, vma);
+	return !((vma->flags ^ merge->flags) & ~VM_MAYBE_GUARD) && vma->file == merge->file &&
+	       anon_vmas_fit(merge, vma);
 }
 
 static bool fits_left(const struct vma_merge *merge)
@@ -170,6 +172,15 @@ static void merge_lock_vmas(struct quire_cpu *cpu, const struct vma_merge *merge
 	}
 }
 
+/* A flag that must not get lost with whoever had it. */
+static void merge_sticky_flags(struct quire_cpu *cpu, const struct vma_merge *merge, const struct merge_effect *effect)
+{
+	u64 flags = merge->flags | (effect->gone[1] ? effect->gone[1]->flags : 0);
+
+	if (flags & ~merge->target->flags & VM_MAYBE_GUARD)
+		vma_set_flags(cpu, merge->target, merge->target->flags | VM_MAYBE_GUARD);
+}
+
 /* New bounds in the tree, the VMA and its page offset; the rmap trees do not hold it now. */
 static void merge_resize(struct vma_txn *txn, struct vma *vma, u64 start, u64 end)
 {
@@ -214,6 +225,7 @@ struct vma *vma_merge_commit(struct quire_cpu *cpu, struct vma_merge *merge, str
 
 	merge_effect(merge, &effect);
 	merge_lock_vmas(cpu, merge, &effect);
+	merge_sticky_flags(cpu, merge, &effect);
 	vma_rmap_lock(target->file, target->anon_vma);
 	merge_change(merge, &effect, txn);
 	vma_rmap_unlock(target->file, target->anon_vma);
