@@ -280,16 +280,44 @@ static int file_allocate(struct quire_cpu *cpu, struct quire_file *file, int mod
 	return ret;
 }
 
+/* Does Linux know this mode, on whatever file system? Then it looks at the range before it says that it cannot. */
+static bool mode_known(int mode)
+{
+	bool keep_size = mode & FALLOC_FL_KEEP_SIZE;
+
+	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+	case 0:
+	case FALLOC_FL_ZERO_RANGE:
+	case FALLOC_FL_UNSHARE_RANGE:
+		return true;
+	case FALLOC_FL_PUNCH_HOLE:
+		return keep_size;
+	case FALLOC_FL_COLLAPSE_RANGE:
+	case FALLOC_FL_INSERT_RANGE:
+		return !keep_size;
+	default:
+		return false;
+	}
+}
+
 int quire_file_fallocate(struct quire_cpu *cpu, struct quire_file *file, int mode, uint64_t off, uint64_t len)
 {
 	int ret;
 
 	if ((s64)off < 0 || (s64)len <= 0)
 		return -EINVAL;
-	if (mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
-		return file_punch(cpu, file, off, len);
-	if (mode & ~FALLOC_FL_KEEP_SIZE)
+	if (!mode_known(mode))
 		return -EOPNOTSUPP;
 	ret = range_check(file, off, len);
-	return ret ? ret : file_allocate(cpu, file, mode, off, off + len);
+	if (ret)
+		return ret;
+	switch (mode) {
+	case 0:
+	case FALLOC_FL_KEEP_SIZE:
+		return file_allocate(cpu, file, mode, off, off + len);
+	case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
+		return file_punch(cpu, file, off, len);
+	default:
+		return -EOPNOTSUPP;
+	}
 }
