@@ -17,7 +17,7 @@ void wait_init(struct quire *q)
 		INIT_LIST_HEAD(&q->wait[i].waiters);
 }
 
-static struct wait_bucket *folio_bucket(struct quire *q, const struct folio *folio)
+struct wait_bucket *wait_bucket(struct quire *q, const struct folio *folio)
 {
 	u64 hash = (u64)(uintptr_t)folio * 0x9e3779b97f4a7c15ull;
 
@@ -107,7 +107,7 @@ bool folio_trylock(struct folio *folio)
 /* Somebody else has the lock. */
 static void folio_lock_slow(struct quire_cpu *cpu, struct folio *folio)
 {
-	struct wait_bucket *bucket = folio_bucket(cpu->q, folio);
+	struct wait_bucket *bucket = wait_bucket(cpu->q, folio);
 	struct wait_entry *entry;
 
 	spin_lock(&bucket->lock);
@@ -138,7 +138,7 @@ void folio_lock(struct quire_cpu *cpu, struct folio *folio)
 /* There are waiters, and we still have the lock: it goes to the first who wants it. */
 static void folio_unlock_slow(struct quire_cpu *cpu, struct folio *folio)
 {
-	struct wait_bucket *bucket = folio_bucket(cpu->q, folio);
+	struct wait_bucket *bucket = wait_bucket(cpu->q, folio);
 	struct wait_entry *next;
 
 	spin_lock(&bucket->lock);
@@ -173,7 +173,7 @@ void folio_unlock(struct quire_cpu *cpu, struct folio *folio)
 /* Queued, unless the bit is clear: then NULL. The caller holds a reference. */
 static struct wait_entry *wait_prepare(struct quire_cpu *cpu, struct folio *folio, enum folio_flag flag)
 {
-	struct wait_bucket *bucket = folio_bucket(cpu->q, folio);
+	struct wait_bucket *bucket = wait_bucket(cpu->q, folio);
 	struct wait_entry *entry;
 
 	spin_lock(&bucket->lock);
@@ -222,7 +222,7 @@ void folio_end_writeback(struct quire_cpu *cpu, struct folio *folio)
 
 	BUG_ON2(!(old >> PG_writeback & 1), folio->pfn, old);
 	if (unlikely(old & WAITERS)) {
-		struct wait_bucket *bucket = folio_bucket(cpu->q, folio);
+		struct wait_bucket *bucket = wait_bucket(cpu->q, folio);
 
 		spin_lock(&bucket->lock);
 		wait_wake_all(bucket, folio, PG_writeback);

@@ -39,6 +39,9 @@ struct wait_entry {
 	u32 woken;		   /* a: 0 asleep, 1 woken (release, off the queue): the word that the CPU parks on */
 };
 
+/* Where those wait who wait for a bit of @folio. */
+struct wait_bucket *wait_bucket(struct quire *q, const struct folio *folio);
+
 /* Boot: empties q->wait. */
 void wait_init(struct quire *q);
 
