@@ -48,12 +48,15 @@ static inline void list_del_init(struct list_head *node)
 
 #define list_entry(ptr, type, member) container_of(ptr, type, member)
 #define list_first_entry(head, type, member) list_entry((head)->next, type, member)
-#define list_for_each_entry(pos, head, member)                                                                        \
-	for (pos = list_entry((head)->next, __typeof__(*pos), member); &pos->member != (head);                         \
-	     pos = list_entry(pos->member.next, __typeof__(*pos), member))
-#define list_for_each_entry_safe(pos, n, head, member)                                                                \
-	for (pos = list_entry((head)->next, __typeof__(*pos), member),                                                 \
-	    n = list_entry(pos->member.next, __typeof__(*pos), member);                                                \
-	     &pos->member != (head); pos = n, n = list_entry(n->member.next, __typeof__(*n), member))
+/* The walks turn list heads into entries only where there is one: the head itself may be less aligned than entries are. */
+#define list_for_each_entry(pos, head, member)                                                                         \
+	for (struct list_head *pos##_at = (head)->next;                                                                \
+	     pos##_at != (head) && ((pos) = list_entry(pos##_at, __typeof__(*(pos)), member), true);                   \
+	     pos##_at = pos##_at->next)
+/* The same; the body may take the entry out. @n is a second cursor of the caller's, for the walk's own use. */
+#define list_for_each_entry_safe(pos, n, head, member)                                                                 \
+	for (struct list_head *pos##_at = (head)->next, *pos##_next = pos##_at->next;                                  \
+	     pos##_at != (head) && ((n) = (pos) = list_entry(pos##_at, __typeof__(*(pos)), member), (void)(n), true);  \
+	     pos##_at = pos##_next, pos##_next = pos##_at->next)
 
 #endif
