@@ -138,10 +138,12 @@ static int populate_pmd(struct vm_fault *f, u64 end)
 	for (; !ret && f->addr < end; f->addr = next) {
 		pmd_t pmd = pte_read(f->pmd);
 
-		if (pmd_leaf(pmd) && (pte_write(pmd) || !(f->flags & FAULT_WRITE)))
+		if (!pmd_leaf(pmd))
+			ret = populate_some(f, end, &next);
+		else if (pte_write(pmd) || !(f->flags & FAULT_WRITE))
 			f->addr = next = end;
 		else
-			ret = populate_some(f, end, &next);
+			ret = fault_locked_vma(f); /* reuses or splits the leaf; start again in either case */
 	}
 	return ret;
 }
