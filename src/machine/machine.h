@@ -61,8 +61,7 @@ struct spinlock {
  * unlocked rwsem. May sleep (except trylock and unlock).
  */
 struct rwsem {
-	u32 state;   /* readers, or the writer bit, and the waiter bits */
-	u32 writers; /* writers waiting; also the futex that they sleep on */
+	u32 state; /* readers, or the writer; waiting writers; whether readers sleep */
 };
 
 /* --------------------------------------------------------------------------------------- RCU */
@@ -114,6 +113,13 @@ struct machine_file; /* a backing file or device */
  *
  * void clear_pages(void *dst, size_t bytes);           zeroes whole 4 KiB pages; may pick non-temporal stores
  * void copy_pages(void *dst, const void *src, size_t bytes);
+ * void copy_from_user(void *dst, const void *frame, size_t size);
+ * void copy_to_user(void *frame, const void *src, size_t size);
+ *      Copy a program's bytes out of or into a frame, in which other CPUs may load and store meanwhile, as programs do: an
+ *      aligned word of up to 8 bytes is copied whole, old or new.
+ *
+ * void machine_cpu_enter(struct quire_cpu *cpu);       the calling thread takes the CPU, which nobody has
+ * void machine_cpu_leave(struct quire_cpu *cpu);       and gives it back
  *
  * int machine_file_open(struct quire *, int handle, bool writable, struct machine_file **out, char *name, size_t size);
  *      Opens the backing that @handle (here: a file descriptor, which is duplicated) names; -EACCES when it cannot be

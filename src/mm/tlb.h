@@ -2,7 +2,8 @@
 /*
  * Keeping TLBs true: which CPUs may hold an address space, and how they learn that entries changed.
  *
- * Every address space has a generation, raised by each flush *after* the entries changed, and a log of the ranges of
+ * A CPU's TLB holds entries of the one address space that it runs; changing that empties it. Every address space has a
+ * generation, raised by each flush *after* the entries changed, and a log of the ranges of
  * the last few. A CPU that runs the address space remembers the generation up to which its TLB is clean, and catches up
  * from the log (or flushes everything) when it falls behind.
  *
@@ -29,16 +30,19 @@ struct quire_cpu;
 #define TLB_LOG 16u
 #define TLB_FULL_FLUSH_PAGES 64u /* a longer range flushes the whole TLB */
 
+#define TLB_LOG_BUSY (~0ull)
+
+/* The range of one flush. All fields atomic. */
 struct tlb_log_entry {
-	u64 gen; /* 0 while being written */
+	u64 gen; /* whose range this is; 0 nobody's yet, TLB_LOG_BUSY while being written */
 	u64 start, end;
 };
 
 /* In struct quire_mm. All fields atomic. */
 struct mm_tlb {
 	u64 gen;		     /* begins at 1 */
-	u64 cpumask;		     /* CPUs that run, or ran and may hold entries of, this address space */
-	u64 id;			     /* const: unique, never reused, so a recycled mm is told apart */
+	u64 cpumask;		     /* CPUs that run this address space: only their TLBs may hold its entries */
+	u64 id;			     /* const: unique, never reused: names the address space in reports */
 	u32 flush_pending;	     /* gathers and changes begun and not flushed (B14, B22, B24) */
 	struct tlb_log_entry log[TLB_LOG];
 } cache_aligned;
@@ -48,7 +52,6 @@ struct cpu_tlb {
 	u64 user_seq;	 /* written by the CPU, read by flushers */
 	u64 clean_gen;	 /* written by the CPU, read by flushers; of the mm that it runs */
 	u32 interrupt;	 /* written by flushers, cleared by the CPU */
-	u64 mm_id;	 /* the CPU's own: whose entries are in the TLB */
 	struct tlb tlb;	 /* the CPU's own */
 } cache_aligned;
 

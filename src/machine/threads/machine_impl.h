@@ -6,12 +6,13 @@
 #ifndef QUIRE_MACHINE_IMPL_H
 #define QUIRE_MACHINE_IMPL_H
 
-/* What struct quire_cpu keeps for us. */
+/* What struct quire_cpu keeps for us. Legend: a atomic; the rest is touched by the CPU's owner only. */
 struct machine_cpu {
-	void *thread;	/* the thread that owns the CPU, for assertions */
-	void *ring;	/* io_uring of this CPU, made at first use */
-	u32 rcu_depth;	/* nesting of read sections */
-	u32 rcu_pending; /* callbacks queued by this CPU: for reports */
+	void *thread;		    /* identifies the thread that owns the CPU, for assertions; NULL: none */
+	void *ring;		    /* io_uring of this CPU, made at first use */
+	u32 rcu_depth;		    /* nesting of read sections */
+	u32 rcu_pending;	    /* callbacks queued by this CPU so far */
+	struct rcu_head *rcu_queue; /* a: callbacks that the worker has not taken: pushed by the owner, taken whole */
 };
 
 static inline void smp_mb(void)
@@ -73,6 +74,11 @@ void call_rcu(struct quire_cpu *cpu, struct rcu_head *head, void (*func)(struct 
 void synchronize_rcu(struct quire_cpu *cpu);
 void rcu_barrier(struct quire_cpu *cpu);
 
+void machine_cpu_enter(struct quire_cpu *cpu);
+void machine_cpu_leave(struct quire_cpu *cpu);
+
+void copy_from_user(void *dst, const void *frame, size_t size);
+void copy_to_user(void *frame, const void *src, size_t size);
 void clear_pages(void *dst, size_t bytes);
 void copy_pages(void *dst, const void *src, size_t bytes);
 
