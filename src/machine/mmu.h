@@ -41,6 +41,11 @@ enum mmu_access {
 #define TLB_WAYS 4u
 #define TLB_HUGE_ENTRIES 32u
 
+/* Bits of a tag. WRITE: the entry is writable and dirty, so that a store needs no walk. */
+#define TLB_VALID 1ull
+#define TLB_WRITE 2ull
+#define TLB_EXEC 4ull
+
 /* tag: page number << 12 | permission bits | valid; frame: host address of the 4 KiB (or 2 MiB) frame. */
 struct tlb_entry {
 	u64 tag;

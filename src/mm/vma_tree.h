@@ -95,5 +95,7 @@ void vma_tree_destroy(struct quire_cpu *cpu, struct vma_tree *tree);
 unsigned vma_tree_validate_nodes(const struct vma_node *root, violation_fn report, void *arg);
 /* The same and bounds against the VMAs, and count. Number of violations. mmap lock held or quiescent. */
 unsigned vma_tree_validate(const struct vma_tree *tree, violation_fn report, void *arg);
+/* How many nodes a valid tree has: for leak checks. */
+u32 vma_tree_nr_nodes(const struct vma_tree *tree);
 
 #endif

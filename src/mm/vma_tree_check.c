@@ -10,6 +10,7 @@ struct check {
 	void *arg;
 	unsigned violations;
 	u32 vmas;
+	u32 nodes;
 };
 
 static void complain(struct check *c, const char *what, u64 a, u64 b)
@@ -24,10 +25,10 @@ static void check_fill(struct check *c, const struct vma_node *node, const struc
 	unsigned least = node != root ? VMA_NODE_MIN : node->level > 0 ? 2 : 1;
 
 	if (node->nr < least)
-		complain(c, "vma tree (49): node has too few slots: level, slots", node->level, node->nr);
+		complain(c, "vma tree: node has too few slots: level, slots", node->level, node->nr);
 	for (unsigned i = node->nr; i < VMA_NODE_SLOTS; i++)
 		if (node->start[i] != ~0ull || node->end[i] != ~0ull || node->item[i] || node->gap[i])
-			complain(c, "vma tree (49): unused slot is not empty: level, slot", node->level, i);
+			complain(c, "vma tree: unused slot is not empty: level, slot", node->level, i);
 }
 
 static void check_order(struct check *c, const struct vma_node *node)
@@ -36,12 +37,11 @@ static void check_order(struct check *c, const struct vma_node *node)
 		u64 start = slot_start(node, i), end = node->end[i];
 
 		if (start >= end || (start | end) & ~PAGE_MASK)
-			complain(c, "vma tree (49): bad range: start, end", start, end);
+			complain(c, "vma tree: bad range: start, end", start, end);
 		if (i > 0 && node->end[i - 1] > start)
-			complain(c, "vma tree (49): ranges overlap: end, next start", node->end[i - 1], start);
+			complain(c, "vma tree: ranges overlap: end, next start", node->end[i - 1], start);
 		if (item_is_vma(node->item[i]) != (node->level == 0) || node->item[i] <= 1)
-			complain(c, "vma tree (49): slot holds the wrong kind: level, item", node->level,
-				 node->item[i]);
+			complain(c, "vma tree: slot holds the wrong kind: level, item", node->level, node->item[i]);
 	}
 }
 
@@ -64,10 +64,9 @@ static void check_child(struct check *c, const struct vma_node *parent, unsigned
 	if (child->nr == 0)
 		return; /* check_fill says so */
 	if (parent->start[i] != child->start[0] || parent->end[i] != child->end[child->nr - 1])
-		complain(c, "vma tree (49): slot's range is not its child's: start, end", parent->start[i],
-			 parent->end[i]);
+		complain(c, "vma tree: slot's range is not its child's: start, end", parent->start[i], parent->end[i]);
 	if (parent->gap[i] != largest_gap(child))
-		complain(c, "vma tree (49): slot's largest gap is wrong: kept, found (pages)", parent->gap[i],
+		complain(c, "vma tree: slot's largest gap is wrong: kept, found (pages)", parent->gap[i],
 			 largest_gap(child));
 }
 
@@ -77,10 +76,10 @@ static void check_vma(struct check *c, const struct vma_node *node, unsigned i)
 	u64 growsdown = vma->flags & VM_GROWSDOWN ? VMA_SLOT_GROWSDOWN : 0;
 
 	if (vma->start != slot_start(node, i) || vma->end != node->end[i])
-		complain(c, "vma tree (49): vma's range is not its slot's: start of slot, of vma", slot_start(node, i),
+		complain(c, "vma tree: vma's range is not its slot's: start of slot, of vma", slot_start(node, i),
 			 vma->start);
 	if ((node->start[i] & VMA_SLOT_GROWSDOWN) != growsdown)
-		complain(c, "vma tree (49): vma's guard gap is not its slot's: start, flags", vma->start, vma->flags);
+		complain(c, "vma tree: vma's guard gap is not its slot's: start, flags", vma->start, vma->flags);
 }
 
 /* A damaged node must not lead the walk astray: only a child that looks like one is entered. */
@@ -105,6 +104,7 @@ static void check_nodes(struct check *c, const struct vma_node *root, leaf_check
 
 	node[level] = root;
 	slot[level] = 0;
+	c->nodes++;
 	check_fill(c, root, root);
 	check_order(c, root);
 	while (level <= root->level) {
@@ -117,6 +117,7 @@ static void check_nodes(struct check *c, const struct vma_node *root, leaf_check
 			level--;
 			node[level] = item_node(n->item[i]);
 			slot[level] = 0;
+			c->nodes++;
 			check_fill(c, node[level], root);
 			check_order(c, node[level]);
 			check_child(c, n, i, node[level]);
@@ -124,7 +125,7 @@ static void check_nodes(struct check *c, const struct vma_node *root, leaf_check
 			c->vmas++;
 			leaf(c, n, i);
 		} else {
-			complain(c, "vma tree (49): child is no node: level, item", n->level, n->item[i]);
+			complain(c, "vma tree: child is no node: level, item", n->level, n->item[i]);
 		}
 	}
 }
@@ -143,7 +144,7 @@ unsigned vma_tree_validate_nodes(const struct vma_node *root, violation_fn repor
 	if (root && root->level < VMA_TREE_MAX_HEIGHT && root->nr <= VMA_NODE_SLOTS)
 		check_nodes(&c, root, check_no_vma);
 	else if (root)
-		complain(&c, "vma tree (49): root is no node: level, slots", root->level, root->nr);
+		complain(&c, "vma tree: root is no node: level, slots", root->level, root->nr);
 	return c.violations;
 }
 
@@ -155,8 +156,17 @@ unsigned vma_tree_validate(const struct vma_tree *tree, violation_fn report, voi
 	if (root && root->level < VMA_TREE_MAX_HEIGHT && root->nr <= VMA_NODE_SLOTS)
 		check_nodes(&c, root, check_vma);
 	else if (root)
-		complain(&c, "vma tree (49): root is no node: level, slots", root->level, root->nr);
+		complain(&c, "vma tree: root is no node: level, slots", root->level, root->nr);
 	if (c.vmas != tree->count)
-		complain(&c, "vma tree (49): wrong count: kept, found", tree->count, c.vmas);
+		complain(&c, "vma tree: wrong count: kept, found", tree->count, c.vmas);
 	return c.violations;
+}
+
+u32 vma_tree_nr_nodes(const struct vma_tree *tree)
+{
+	struct check c = { .report = NULL };
+
+	if (tree->root)
+		check_nodes(&c, tree->root, check_no_vma);
+	return c.nodes;
 }
