@@ -13,7 +13,7 @@
  *   6 truncate: unmap once more, for private copies that faults made from folios of step 5 before we had locked them
  *   7 the store
  *
- * Of a folio that is only partly inside, that part is zeroed; a large one is then split, so that whole pages of it can go.
+ * Of a folio that is only partly inside, that part is zeroed; a large one is split before, so that whole pages of it can go.
  */
 #include "mm/fault.h"
 
@@ -67,34 +67,46 @@ static bool truncate_split(struct quire_cpu *cpu, struct address_space *mapping,
 	return ret == 0;
 }
 
-/* After a split of 2^order pages at @index: all pieces are locked and referenced by us. Drops those inside [start, end). */
-static void drop_pieces(struct quire_cpu *cpu, struct address_space *mapping, u64 index, u32 nr, u64 start, u64 end)
+/* A piece, or a folio that cannot be made pieces of: drops it if it is inside [start, end), else zeroes what of it is. */
+static void truncate_piece(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio, u64 start,
+			   u64 end)
+{
+	if (folio_start(folio) >= start && folio_end(folio) <= end)
+		filemap_remove_folio(cpu, mapping, folio);
+	else
+		folio_zero_range(cpu->q, folio, start, end);
+}
+
+/* After a split of @nr pages at @index: all pieces are locked, and each has a reference of ours. */
+static void truncate_pieces(struct quire_cpu *cpu, struct address_space *mapping, u64 index, u32 nr, u64 start, u64 end)
 {
 	for (u64 at = index; at < index + nr; at++) {
 		struct folio *piece = filemap_get_folio(cpu, mapping, at);
 
-		if (folio_start(piece) >= start && folio_end(piece) <= end)
-			filemap_remove_folio(cpu, mapping, piece);
+		truncate_piece(cpu, mapping, piece, start, end);
 		folio_unlock(cpu, piece);
 		folio_put_many(cpu, piece, 2); /* the lookup's and the split's */
 	}
 }
 
-/* A locked folio partly inside [start, end). Consumes lock and reference. */
+/*
+ * A locked folio partly inside [start, end). Consumes lock and reference. Where whole pages go it is unmapped first, so that
+ * nobody reads or writes what is zeroed or taken away; whoever faults waits for the lock.
+ */
 static void truncate_partial_folio(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio, u64 start,
 				   u64 end)
 {
 	u64 index = folio->index;
 	u32 nr = folio_nr_pages(folio);
 
-	folio_zero_range(cpu->q, folio, start, end);
 	if (has_whole_page(folio, start, end)) {
 		unmap_mapping_folio(cpu, folio);
 		if (truncate_split(cpu, mapping, folio)) {
-			drop_pieces(cpu, mapping, index, nr, start, end);
+			truncate_pieces(cpu, mapping, index, nr, start, end);
 			return;
 		}
 	}
+	truncate_piece(cpu, mapping, folio, start, end);
 	file_unlock_put(cpu, folio);
 }
 
