@@ -3,12 +3,20 @@
  * The table of commands: the one place that knows which there are. Their order is the order in which `quire help` lists
  * them.
  */
-#include "trace/commands.h"
 #include "cli/cli.h"
+
+#include "trace/commands.h"
 
 #include <string.h>
 
 const struct cli_command cli_commands[] = {
+	{
+		.name = "run",
+		.synopsis = "[OPTION]... RECORDING",
+		.summary = "replay a recording over the memory manager and check every byte",
+		.help = cmd_run_help,
+		.run = cmd_run,
+	},
 	{
 		.name = "record",
 		.synopsis = "-o FILE [--window N] -- PROGRAM [ARGUMENT]...",
