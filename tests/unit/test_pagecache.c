@@ -59,6 +59,8 @@ static int setup(void **state)
 /* The model's place of a page: true when it lies in a region. */
 static bool place(u64 index, unsigned *region, u64 *at)
 {
+	*region = 0;
+	*at = 0;
 	for (unsigned r = 0; r < NR_REGIONS; r++) {
 		if (index - region_base[r] >= REGION)
 			continue;
