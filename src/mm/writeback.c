@@ -189,15 +189,17 @@ int quire_file_fsync(struct quire_cpu *cpu, struct quire_file *file)
 /* -------------------------------------------------------------------------------------------- background */
 
 /*
- * The writer pays: when a fifth of memory is dirty, it writes an eighth of that from its own file before it goes on. A
- * file that is dirtied is thus written by who dirties it, and there is no flusher thread to explore or to wait for.
+ * The writer pays: when more than a fifth of memory is dirty, it writes what is above that and an eighth more, from its own
+ * file, before it goes on. A file that is dirtied is thus written by who dirties it, and there is no flusher thread to
+ * explore or to wait for.
  */
 void balance_dirty(struct quire_cpu *cpu, struct quire_file *file)
 {
-	s64 limit = (s64)(cpu->q->nr_frames / DIRTY_SHARE);
+	s64 limit = (s64)(cpu->q->nr_frames / DIRTY_SHARE), dirty;
 
 	if (file->shmem || !file->writable || !filemap_marked(cpu, &file->mapping, PAGECACHE_DIRTY))
 		return;
-	if ((s64)quire_event_sum(cpu->q, NR_FILE_DIRTY) > limit) /* a racy sum, which may be off by what is in flight */
-		writeback_marked(cpu, file, 0, ~0ull, PAGECACHE_DIRTY, (u64)limit / 8);
+	dirty = (s64)quire_event_sum(cpu->q, NR_FILE_DIRTY); /* racy: may be off by what is in flight */
+	if (dirty > limit)
+		writeback_marked(cpu, file, 0, ~0ull, PAGECACHE_DIRTY, (u64)(dirty - limit + limit / 8));
 }
