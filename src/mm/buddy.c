@@ -71,6 +71,7 @@ u64 buddy_alloc(struct quire *q, struct node *node, unsigned order)
 
 u64 buddy_alloc_run(struct quire *q, struct node *node, unsigned order, u32 max, u32 *nr)
 {
+	struct page *page;
 	unsigned run;
 	u64 pfn;
 
@@ -83,8 +84,9 @@ u64 buddy_alloc_run(struct quire *q, struct node *node, unsigned order, u32 max,
 		run = order + log2_floor(max);
 	pfn = buddy_alloc(q, node, run);
 	*nr = 1u << (run - order);
-	for (u32 i = 0; i < *nr; i++)
-		page_set_word(q, pfn + ((u64)i << order), page_mk_cached(order));
+	page = &q->pages[pfn];
+	for (const struct page *end = page + (1ull << run); page < end; page += 1ull << order)
+		WRITE_ONCE(page->word, page_mk_cached(order));
 	return pfn;
 }
 
@@ -128,9 +130,11 @@ void buddy_free_range(struct quire *q, struct node *node, u64 start, u64 end)
 	while (start < end) {
 		unsigned order = largest_order(start, end - start);
 
+		struct page *page = &q->pages[start];
+
 		/* Heads of the blocks that were handed back are tails now. */
-		for (u64 pfn = start + 1; pfn < start + (1ull << order); pfn++)
-			page_set_word(q, pfn, PAGE_FREE_TAIL);
+		for (u64 i = 1; i < 1ull << order; i++)
+			WRITE_ONCE(page[i].word, PAGE_FREE_TAIL);
 		buddy_free(q, node, start, order);
 		start += 1ull << order;
 	}

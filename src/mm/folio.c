@@ -11,7 +11,7 @@
  * Whoever gets a reference on a recycled folio therefore sees all its new fields, and its old descriptors changed.
  */
 #include "mm/folio.h"
-#include "mm/instance.h"
+#include "mm/percpu.h"
 
 /* What must not be left when a folio is freed. PG_dirty may: nobody wants the contents any more. */
 #define PG_CHECK_AT_FREE                                                                                               \
@@ -34,7 +34,7 @@ bool folio_try_get(struct folio *folio)
 	return true;
 }
 
-void folio_put_many(struct quire_cpu *cpu, struct folio *folio, u32 nr)
+static inline void folio_drop(struct quire_cpu *cpu, struct folio *folio, u32 nr)
 {
 	u64 old = __atomic_fetch_sub(&folio->refs, nr, __ATOMIC_ACQ_REL);
 
@@ -45,7 +45,12 @@ void folio_put_many(struct quire_cpu *cpu, struct folio *folio, u32 nr)
 
 void folio_put(struct quire_cpu *cpu, struct folio *folio)
 {
-	folio_put_many(cpu, folio, 1);
+	folio_drop(cpu, folio, 1);
+}
+
+void folio_put_many(struct quire_cpu *cpu, struct folio *folio, u32 nr)
+{
+	folio_drop(cpu, folio, nr);
 }
 
 bool folio_freeze(struct folio *folio, u32 expected)
@@ -80,22 +85,32 @@ struct folio *folio_try_get_pfn(struct quire_cpu *cpu, u64 pfn)
 
 /* ------------------------------------------------------------------------------------- life */
 
-/* Everything but the descriptors. Others may be looking at the count, and only at that: it is 0 until the end. */
-static inline void folio_init(struct quire_cpu *cpu, struct folio *folio, u64 pfn, unsigned order)
+/* What free folios are like, so that allocation need not see to it: unreferenced, on no list, not mlocked. */
+void folio_ctor(void *object)
 {
-	struct pcp *pcp = &cpu->pcp;
-	bool local = pfn - pcp->start_pfn < pcp->end_pfn - pcp->start_pfn;
+	struct folio *folio = object;
 
+	memset(folio, 0, sizeof(*folio));
+	INIT_LIST_HEAD(&folio->lru);
+}
+
+/* Everything but the descriptors. Others may be looking at the count, and only at that: it is 0 until the end. */
+static inline void folio_init(struct folio *folio, u64 pfn, unsigned order, u32 node)
+{
 	VM_BUG_ON2(READ_ONCE(folio->refs) != 0, folio->pfn, READ_ONCE(folio->refs));
+	VM_BUG_ON2(folio->mlock_count || !list_empty(&folio->lru), pfn, folio->mlock_count);
 	WRITE_ONCE(folio->flags, 0);
 	WRITE_ONCE(folio->mapping, 0);
 	folio->index = 0;
+	folio->swap = 0;
 	folio->pfn = (u32)pfn;
 	folio->order = (u8)order;
-	folio->node = (u8)(likely(local) ? cpu->node : pfn_node(cpu->q, pfn)->id);
-	folio->mlock_count = 0;
-	folio->swap = 0;
-	INIT_LIST_HEAD(&folio->lru);
+	folio->node = (u8)node;
+}
+
+static inline u32 frame_node_id(struct quire_cpu *cpu, u64 pfn)
+{
+	return pcp_is_local(&cpu->pcp, pfn) ? cpu->node : pfn_node(cpu->q, pfn)->id;
 }
 
 static inline void folio_publish(struct folio *folio)
@@ -103,7 +118,13 @@ static inline void folio_publish(struct folio *folio)
 	smp_store_release(&folio->refs, FOLIO_REF);
 }
 
-struct folio *folio_alloc(struct quire_cpu *cpu, unsigned order, unsigned gfp, bool exclusive)
+/* The descriptor of a folio's only frame. */
+static inline void page_set_folio_single(struct quire *q, u64 pfn, struct folio *folio, bool exclusive)
+{
+	smp_store_release(&q->pages[pfn].word, page_word_mk(PAGE_FOLIO, folio) | (u64)exclusive << PAGE_EXCLUSIVE_BIT);
+}
+
+static noinline struct folio *folio_alloc_slow(struct quire_cpu *cpu, unsigned order, unsigned gfp, bool exclusive)
 {
 	struct kmem_cache *cache = &cpu->q->cache[CACHE_FOLIO];
 	struct folio *folio = kmem_cache_alloc_gfp(cpu, cache, gfp);
@@ -117,8 +138,32 @@ struct folio *folio_alloc(struct quire_cpu *cpu, unsigned order, unsigned gfp, b
 		return NULL;
 	}
 	count_event(cpu, (enum vm_event)(FOLIO_ALLOC_0 + order), 1);
-	folio_init(cpu, folio, pfn, order);
+	folio_init(folio, pfn, order, frame_node_id(cpu, pfn));
 	page_set_folio(cpu->q, pfn, order, folio, exclusive);
+	folio_publish(folio);
+	return folio;
+}
+
+/* A single frame as it is, of the own node, and both stacks have one: nothing is called, so no register is saved. The rest
+ * is slow anyway. */
+struct folio *folio_alloc(struct quire_cpu *cpu, unsigned order, unsigned gfp, bool exclusive)
+{
+	struct pcp *pcp = &cpu->pcp;
+	struct pcp_list *list = &pcp->list[0];
+	struct folio *folio;
+	u64 pfn;
+
+	if (unlikely(!cpu->folios->count || !list->count) || order || gfp & GFP_ZERO || poison_enabled(cpu->q))
+		return folio_alloc_slow(cpu, order, gfp, exclusive);
+	pfn = list->pfn[list->count - 1];
+	if (!pcp_is_local(pcp, pfn))
+		return folio_alloc_slow(cpu, order, gfp, exclusive);
+	pcp_pop(list);
+	folio = slab_stack_pop(cpu->folios);
+	count_event(cpu, FOLIO_ALLOC_0, 1);
+	count_event(cpu, PGALLOC, 1);
+	folio_init(folio, pfn, 0, cpu->node);
+	page_set_folio_single(cpu->q, pfn, folio, exclusive);
 	folio_publish(folio);
 	return folio;
 }
@@ -139,8 +184,8 @@ static unsigned folio_alloc_chunk(struct quire_cpu *cpu, unsigned nr, struct fol
 	for (unsigned i = 0; i < got; i++) {
 		if (i + 4 < got)
 			__builtin_prefetch(folios[i + 4], 1);
-		folio_init(cpu, folios[i], pfns[i], 0);
-		page_set_folio(cpu->q, pfns[i], 0, folios[i], exclusive);
+		folio_init(folios[i], pfns[i], 0, frame_node_id(cpu, pfns[i]));
+		page_set_folio_single(cpu->q, pfns[i], folios[i], exclusive);
 		folio_publish(folios[i]);
 	}
 	count_event(cpu, FOLIO_ALLOC_0, got);
@@ -183,9 +228,39 @@ static inline void folio_check_at_free(const struct folio *folio)
 	VM_BUG_ON2(!list_empty(&folio->lru), folio->pfn, flags);
 }
 
-void folio_free(struct quire_cpu *cpu, struct folio *folio)
+static noinline void folio_free_slow(struct quire_cpu *cpu, struct folio *folio)
 {
-	folio_check_at_free(folio);
 	frame_free(cpu, folio->pfn, folio->order);
 	kmem_cache_free(cpu, &cpu->q->cache[CACHE_FOLIO], folio);
+}
+
+/* One of the stacks is full. */
+static noinline void folio_free_trim(struct quire_cpu *cpu, struct pcp_list *list)
+{
+	if (list->count > list->high)
+		pcp_trim(cpu->q, list, 0);
+	if (cpu->folios->count == SLAB_CPU_MAX)
+		slab_stack_trim(cpu, &cpu->q->cache[CACHE_FOLIO], cpu->folios);
+}
+
+/* First the frames, whose descriptors then no longer name the folio, then the folio. */
+void folio_free(struct quire_cpu *cpu, struct folio *folio)
+{
+	struct pcp_list *list;
+	u64 pfn = folio->pfn;
+	bool full;
+
+	folio_check_at_free(folio);
+	if (folio->order || poison_enabled(cpu->q)) {
+		folio_free_slow(cpu, folio);
+		return;
+	}
+	/* The rest is frame_free and kmem_cache_free, with what may call something at the end. */
+	count_event(cpu, PGFREE, 1);
+	page_set_cached(cpu->q, pfn, 0);
+	list = pcp_list_of(&cpu->pcp, pfn);
+	full = pcp_push(list, pfn);
+	full |= slab_stack_push(cpu->folios, folio);
+	if (unlikely(full))
+		folio_free_trim(cpu, list);
 }

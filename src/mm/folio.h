@@ -219,6 +219,9 @@ void folio_unfreeze(struct folio *folio, u32 count);
  */
 struct folio *folio_alloc(struct quire_cpu *cpu, unsigned order, unsigned gfp, bool exclusive);
 
+/* What a new slab's objects begin as, and what free folios are again when they are freed. For the cache only. */
+void folio_ctor(void *object);
+
 /* Allocates @nr order-0 folios at once; returns how many (all or fewer). The same state as folio_alloc. */
 unsigned folio_alloc_bulk(struct quire_cpu *cpu, unsigned nr, struct folio **folios, unsigned gfp, bool exclusive);
 

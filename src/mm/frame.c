@@ -9,17 +9,11 @@
  *      (node lock)   <──flush──     (owning CPU)     <──free───
  */
 #include "mm/buddy.h"
-#include "mm/instance.h"
+#include "mm/percpu.h"
 
 #define POISON 0xaaaaaaaaaaaaaaaaull /* what a free frame is full of when poisoning is on */
 
-#ifdef QUIRE_DEBUG
-#define poison_enabled(q) ((void)(q), true)
-#else
-#define poison_enabled(q) ((q)->config.poison)
-#endif
-
-/* ------------------------------------------------------------------------------------- poison */
+/* ------------------------------------------------------------------------------------- debugging: poison, frees of what is free */
 
 static void poison_frames(struct quire *q, u64 pfn, unsigned order)
 {
@@ -36,10 +30,26 @@ static void poison_check(struct quire *q, u64 pfn)
 		BUG_ON2(word[i] != expected /* free frame written to: pfn, offset */, pfn, i * sizeof(*word));
 }
 
-static void poison_check_frames(struct quire *q, u64 pfn, unsigned order)
+void frame_alloc_debug(struct quire *q, u64 pfn, unsigned order)
 {
 	for (u64 i = 0; i < 1ull << order; i++)
 		poison_check(q, pfn + i);
+}
+
+static void frame_assert_in_use(struct quire *q, u64 pfn, unsigned order)
+{
+	for (u64 i = 0; i < 1ull << order; i++) {
+		u64 word = READ_ONCE(q->pages[pfn + i].word);
+
+		BUG_ON2(page_word_type(word) < PAGE_FOLIO /* freed twice, or reserved: pfn, descriptor */, pfn + i,
+			word);
+	}
+}
+
+void frame_free_debug(struct quire *q, u64 pfn, unsigned order)
+{
+	frame_assert_in_use(q, pfn, order);
+	poison_frames(q, pfn, order);
 }
 
 /* ------------------------------------------------------------------------------------- nodes */
@@ -120,12 +130,6 @@ static unsigned node_alloc_bulk(struct quire_cpu *cpu, unsigned nr, u64 *pfns)
 
 /* ------------------------------------------------------------------------------------- per-CPU stacks */
 
-/* The count is read by sums on other CPUs. */
-static inline void pcp_set_count(struct pcp_list *list, u32 count)
-{
-	WRITE_ONCE(list->count, count);
-}
-
 /* One batch from one node. Pushed such that pops ascend within what one free block gave. */
 static bool pcp_refill_from(struct quire *q, struct node *node, struct pcp_list *list, unsigned order)
 {
@@ -140,15 +144,15 @@ static bool pcp_refill_from(struct quire *q, struct node *node, struct pcp_list 
 		if (!pfn)
 			break;
 		want -= run;
-		while (run--)
-			list->pfn[count++] = (u32)(pfn + ((u64)run << order));
+		for (pfn += (u64)run << order; run; run--)
+			list->pfn[count++] = (u32)(pfn -= 1ull << order);
 	}
 	spin_unlock(&node->lock);
-	pcp_set_count(list, count);
+	WRITE_ONCE(list->count, count);
 	return count != 0;
 }
 
-static bool pcp_refill(struct quire_cpu *cpu, struct pcp_list *list, unsigned order)
+noinline bool pcp_refill(struct quire_cpu *cpu, struct pcp_list *list, unsigned order)
 {
 	for (u32 nth = 0; nth < 2 * cpu->q->nr_nodes; nth++) {
 		struct node *node = node_by_distance(cpu, nth);
@@ -159,19 +163,21 @@ static bool pcp_refill(struct quire_cpu *cpu, struct pcp_list *list, unsigned or
 	return false;
 }
 
-/* How many of the blocks at @pfn are adjacent, rising or falling, and which frames [*start, *end) they are: what was
- * freed in order goes back as a few large blocks. */
-static u32 pcp_run(const u32 *pfn, u32 nr, unsigned order, u64 *start, u64 *end)
+/* How many of the blocks at @pfn are adjacent, rising or falling, and the lowest: what was freed in order goes back as a few large
+ * blocks. */
+static u32 pcp_run(const u32 *pfn, u32 nr, unsigned order, u64 *start)
 {
 	u32 step = 1u << order;
 	u32 n = 1;
 
-	if (nr > 1 && pfn[1] == pfn[0] - step)
-		step = 0 - step;
-	while (n < nr && pfn[n] == pfn[n - 1] + step)
+	while (n < nr && pfn[n] == pfn[0] + n * step)
 		n++;
-	*start = step == 1u << order ? pfn[0] : pfn[n - 1];
-	*end = *start + ((u64)n << order);
+	*start = pfn[0];
+	if (n > 1)
+		return n;
+	while (n < nr && pfn[n] == pfn[0] - n * step)
+		n++;
+	*start = pfn[n - 1];
 	return n;
 }
 
@@ -185,30 +191,43 @@ static void pcp_flush(struct quire *q, struct pcp_list *list, unsigned order, u3
 
 		spin_lock(&node->lock);
 		while (done < nr && pfn_node(q, list->pfn[done]) == node) {
-			u64 start, end;
-			u32 run = pcp_run(list->pfn + done, nr - done, order, &start, &end);
+			u64 start;
+			u32 run = pcp_run(list->pfn + done, nr - done, order, &start);
 
 			/* Frames may be adjacent across the border of two nodes. */
-			if (start < node->start_pfn || end > node->end_pfn) {
+			if (start < node->start_pfn || start + ((u64)run << order) > node->end_pfn) {
 				run = 1;
 				start = list->pfn[done];
-				end = start + (1ull << order);
 			}
-			buddy_free_range(q, node, start, end);
+			buddy_free_range(q, node, start, start + ((u64)run << order));
 			done += run;
 		}
 		spin_unlock(&node->lock);
 	}
 	memmove(list->pfn, list->pfn + nr, (list->count - nr) * sizeof(*list->pfn));
-	pcp_set_count(list, list->count - nr);
+	WRITE_ONCE(list->count, list->count - nr);
 }
 
-static inline void pcp_push(struct quire *q, struct pcp_list *list, unsigned order, u64 pfn)
+/*
+ * How many blocks to return: a batch, or more if the cut would go through an aligned batch of adjacent blocks, so that
+ * they are one block in the buddy system at once instead of pieces that are joined again later.
+ */
+static u32 pcp_trim_count(const struct pcp_list *list, unsigned order)
 {
-	list->pfn[list->count] = (u32)pfn;
-	pcp_set_count(list, list->count + 1);
-	if (unlikely(list->count > list->high))
-		pcp_flush(q, list, order, list->count < list->batch ? list->count : list->batch);
+	u32 step = 1u << order;
+	u32 mask = (list->batch << order) - 1;
+	u32 nr = list->count < list->batch ? list->count : list->batch;
+
+	while (nr < list->count && list->pfn[nr] == list->pfn[nr - 1] + step && list->pfn[nr] & mask)
+		nr++;
+	while (nr < list->count && list->pfn[nr] == list->pfn[nr - 1] - step && list->pfn[nr - 1] & mask)
+		nr++;
+	return nr;
+}
+
+noinline void pcp_trim(struct quire *q, struct pcp_list *list, unsigned order)
+{
+	pcp_flush(q, list, order, pcp_trim_count(list, order));
 }
 
 static void pcp_huge_drain(struct quire_cpu *cpu)
@@ -233,31 +252,34 @@ void pcp_drain(struct quire_cpu *cpu)
 
 /* ------------------------------------------------------------------------------------- allocation */
 
+/* A block from the nodes, or from a stack that is refilled from them; 0 when they have none. Never sleeps. */
+static noinline u64 frame_get_shared(struct quire_cpu *cpu, unsigned order)
+{
+	if (order >= PCP_ORDERS)
+		return node_alloc(cpu, order);
+	return pcp_refill(cpu, &cpu->pcp.list[order], order) ? pcp_pop(&cpu->pcp.list[order]) : 0;
+}
+
 /* A block from the stacks or the nodes; 0 when neither has one. Never sleeps. */
 static inline u64 frame_get(struct quire_cpu *cpu, unsigned order)
 {
 	struct pcp *pcp = &cpu->pcp;
 
 	if (likely(order < PCP_ORDERS)) {
-		struct pcp_list *list = &pcp->list[order];
-
-		if (unlikely(!list->count) && !pcp_refill(cpu, list, order))
-			return 0;
-		pcp_set_count(list, list->count - 1);
-		return list->pfn[list->count];
-	}
-	if (order == MAX_FOLIO_ORDER && pcp->huge_count) {
+		if (likely(pcp->list[order].count))
+			return pcp_pop(&pcp->list[order]);
+	} else if (order == MAX_FOLIO_ORDER && pcp->huge_count) {
 		WRITE_ONCE(pcp->huge_count, pcp->huge_count - 1);
 		return pcp->huge[pcp->huge_count];
 	}
-	return node_alloc(cpu, order);
+	return frame_get_shared(cpu, order);
 }
 
 /*
  * Nothing is free where we may look. Memory may be in this CPU's own stacks, as other orders or as empty slabs, and
  * may be waiting for readers (page tables, type-stable slabs).
  */
-static u64 frame_get_slow(struct quire_cpu *cpu, unsigned order)
+static noinline u64 frame_get_slow(struct quire_cpu *cpu, unsigned order)
 {
 	u64 pfn = 0;
 
@@ -275,8 +297,8 @@ static u64 frame_get_slow(struct quire_cpu *cpu, unsigned order)
 /* What every allocated block goes through, wherever it came from. */
 static inline void frame_prepare(struct quire *q, u64 pfn, unsigned order, unsigned gfp)
 {
-	if (unlikely(poison_enabled(q)))
-		poison_check_frames(q, pfn, order);
+	if (poison_enabled(q))
+		frame_alloc_debug(q, pfn, order);
 	if (gfp & GFP_ZERO)
 		clear_pages(pfn_to_virt(q, pfn), PAGE_SIZE << order);
 }
@@ -302,8 +324,7 @@ unsigned frame_alloc_bulk_untyped(struct quire_cpu *cpu, unsigned nr, u64 *pfns,
 
 	/* A small rest is worth refilling the stack for; a large one comes from the node directly. */
 	while (got < nr && (list->count || (nr - got < list->batch && pcp_refill(cpu, list, 0)))) {
-		pcp_set_count(list, list->count - 1);
-		pfns[got++] = list->pfn[list->count];
+		pfns[got++] = pcp_pop(list);
 	}
 	if (got < nr)
 		got += node_alloc_bulk(cpu, nr - got, pfns + got);
@@ -315,8 +336,10 @@ unsigned frame_alloc_bulk_untyped(struct quire_cpu *cpu, unsigned nr, u64 *pfns,
 		pfns[got++] = pfn;
 	}
 	count_event(cpu, PGALLOC, got);
-	for (unsigned i = 0; i < got; i++)
-		frame_prepare(cpu->q, pfns[i], 0, gfp);
+	if (gfp & GFP_ZERO || poison_enabled(cpu->q)) {
+		for (unsigned i = 0; i < got; i++)
+			frame_prepare(cpu->q, pfns[i], 0, gfp);
+	}
 	return got;
 }
 
@@ -363,26 +386,16 @@ unsigned frame_alloc_bulk(struct quire_cpu *cpu, unsigned nr, u64 *pfns, unsigne
 
 /* ------------------------------------------------------------------------------------- freeing */
 
-static void frame_assert_in_use(struct quire *q, u64 pfn, unsigned order)
-{
-	for (u64 i = 0; i < 1ull << order; i++) {
-		u64 word = READ_ONCE(q->pages[pfn + i].word);
-
-		BUG_ON2(page_word_type(word) < PAGE_FOLIO /* freed twice, or reserved: pfn, descriptor */, pfn + i,
-			word);
-	}
-}
-
-/* Blocks of several frames, and what debugging does with any. */
-static void frame_free_large(struct quire_cpu *cpu, u64 pfn, unsigned order)
+/* Where blocks of several frames go. Their descriptors say that they are free. */
+static void frame_free_block(struct quire_cpu *cpu, u64 pfn, unsigned order)
 {
 	struct pcp *pcp = &cpu->pcp;
 
-	page_set_words(cpu->q, pfn + 1, (1ull << order) - 1, PAGE_FREE_TAIL);
-	if (pfn < pcp->start_pfn || pfn >= pcp->end_pfn) {
+	if (!pcp_is_local(pcp, pfn)) {
 		node_free(cpu, pfn, order);
 	} else if (order < PCP_ORDERS) {
-		pcp_push(cpu->q, &pcp->list[order], order, pfn);
+		if (pcp_push(&pcp->list[order], pfn))
+			pcp_trim(cpu->q, &pcp->list[order], order);
 	} else if (order == MAX_FOLIO_ORDER && pcp->huge_count < pcp->huge_max) {
 		pcp->huge[pcp->huge_count] = (u32)pfn;
 		WRITE_ONCE(pcp->huge_count, pcp->huge_count + 1);
@@ -394,21 +407,20 @@ static void frame_free_large(struct quire_cpu *cpu, u64 pfn, unsigned order)
 void frame_free(struct quire_cpu *cpu, u64 pfn, unsigned order)
 {
 	struct quire *q = cpu->q;
-	struct pcp *pcp = &cpu->pcp;
 
-	if (unlikely(poison_enabled(q))) {
-		frame_assert_in_use(q, pfn, order);
-		poison_frames(q, pfn, order);
-	}
+	if (poison_enabled(q))
+		frame_free_debug(q, pfn, order);
 	count_event(cpu, PGFREE, 1ull << order);
-	/* From here on a look-up by pfn finds nothing; only then can the frame be had by somebody else. */
-	smp_store_release(&q->pages[pfn].word, page_mk_cached(order));
-	if (unlikely(order))
-		frame_free_large(cpu, pfn, order);
-	else if (likely(pfn - pcp->start_pfn < pcp->end_pfn - pcp->start_pfn))
-		pcp_push(q, &pcp->list[0], 0, pfn);
-	else
-		pcp_push(q, &pcp->remote, 0, pfn);
+	page_set_cached(q, pfn, order);
+	if (likely(!order)) {
+		struct pcp_list *list = pcp_list_of(&cpu->pcp, pfn);
+
+		if (pcp_push(list, pfn))
+			pcp_trim(q, list, 0);
+	} else {
+		page_set_words(q, pfn + 1, (1ull << order) - 1, PAGE_FREE_TAIL);
+		frame_free_block(cpu, pfn, order);
+	}
 }
 
 /* ------------------------------------------------------------------------------------- boot and sums */

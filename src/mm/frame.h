@@ -53,7 +53,9 @@ struct page {
 
 #define PAGE_TYPE_MASK 0xfull
 #define PAGE_PTR_MASK 0x0000fffffffffff0ull
-#define PAGE_EXCLUSIVE (1ull << 62) /* PageAnonExclusive: S2 of the seeds; changes under the PTL that maps the frame */
+#define PAGE_EXCLUSIVE_BIT 62
+#define PAGE_EXCLUSIVE                                                                                                 \
+	(1ull << PAGE_EXCLUSIVE_BIT) /* PageAnonExclusive: S2 of the seeds; changes under the PTL that maps the frame */
 #define PAGE_HWPOISON (1ull << 63)
 
 static inline enum page_type page_word_type(u64 word)

@@ -80,7 +80,7 @@ static void boot_cpus(struct quire *q, u8 *arena, const struct boot_layout *layo
 	}
 }
 
-/* Type-safe caches have no constructor: the zeroes of a new slab are a free object of each of these types, count 0, unlocked. */
+/* Type-safe caches mostly have no constructor: the zeroes of a new slab are a free object of these types, count 0, unlocked. */
 static void boot_caches(struct quire *q, struct kmem_cache_cpu *stacks)
 {
 	const u32 cpus = q->nr_cpus + 1;
@@ -88,22 +88,24 @@ static void boot_caches(struct quire *q, struct kmem_cache_cpu *stacks)
 		const char *name;
 		size_t size, align;
 		u32 flags;
+		void (*ctor)(void *object);
 	} caches[NR_CACHES] = {
-		[CACHE_FOLIO] = { "folio", sizeof(struct folio), CACHE_LINE, SLAB_TYPESAFE_BY_RCU },
-		[CACHE_PTDESC] = { "ptdesc", sizeof(struct ptdesc), CACHE_LINE, 0 },
-		[CACHE_VMA] = { "vma", sizeof(struct vma), CACHE_LINE, SLAB_TYPESAFE_BY_RCU },
-		[CACHE_VMA_NODE] = { "vma_node", sizeof(struct vma_node), CACHE_LINE, 0 },
-		[CACHE_ANON_VMA] = { "anon_vma", sizeof(struct anon_vma), CACHE_LINE, SLAB_TYPESAFE_BY_RCU },
-		[CACHE_AVC] = { "anon_vma_chain", sizeof(struct anon_vma_chain), 16, 0 },
-		[CACHE_MM] = { "mm", sizeof(struct quire_mm), CACHE_LINE, SLAB_TYPESAFE_BY_RCU },
-		[CACHE_MM_COUNTERS] = { "mm_counters", cpus * sizeof(struct mm_cpu_counters), CACHE_LINE, SLAB_ZERO },
-		[CACHE_FILE] = { "file", sizeof(struct quire_file), CACHE_LINE, 0 },
-		[CACHE_PAGECACHE_NODE] = { "pagecache_node", sizeof(struct pagecache_node), 16, 0 },
+		[CACHE_FOLIO] = { "folio", sizeof(struct folio), CACHE_LINE, SLAB_TYPESAFE_BY_RCU, folio_ctor },
+		[CACHE_PTDESC] = { "ptdesc", sizeof(struct ptdesc), CACHE_LINE, 0, NULL },
+		[CACHE_VMA] = { "vma", sizeof(struct vma), CACHE_LINE, SLAB_TYPESAFE_BY_RCU, NULL },
+		[CACHE_VMA_NODE] = { "vma_node", sizeof(struct vma_node), CACHE_LINE, 0, NULL },
+		[CACHE_ANON_VMA] = { "anon_vma", sizeof(struct anon_vma), CACHE_LINE, SLAB_TYPESAFE_BY_RCU, NULL },
+		[CACHE_AVC] = { "anon_vma_chain", sizeof(struct anon_vma_chain), 16, 0, NULL },
+		[CACHE_MM] = { "mm", sizeof(struct quire_mm), CACHE_LINE, SLAB_TYPESAFE_BY_RCU, NULL },
+		[CACHE_MM_COUNTERS] = { "mm_counters", cpus * sizeof(struct mm_cpu_counters), CACHE_LINE, SLAB_ZERO,
+					NULL },
+		[CACHE_FILE] = { "file", sizeof(struct quire_file), CACHE_LINE, 0, NULL },
+		[CACHE_PAGECACHE_NODE] = { "pagecache_node", sizeof(struct pagecache_node), 16, 0, NULL },
 	};
 
 	for (unsigned id = 0; id < NR_CACHES; id++)
 		kmem_cache_init(&q->cache[id], q, caches[id].name, (u32)caches[id].size, (u32)caches[id].align,
-				caches[id].flags, NULL, stacks + id * cpus);
+				caches[id].flags, caches[id].ctor, stacks + id * cpus);
 }
 
 struct quire *quire_boot(void *arena, u64 size, const struct quire_config *config, struct machine *machine)
@@ -130,6 +132,8 @@ struct quire *quire_boot(void *arena, u64 size, const struct quire_config *confi
 	INIT_LIST_HEAD(&q->file_list);
 	boot_cpus(q, q->frames, &layout);
 	boot_caches(q, (struct kmem_cache_cpu *)(void *)(q->frames + layout.stacks));
+	for (u32 id = 0; id <= q->nr_cpus; id++)
+		q->cpus[id]->folios = &q->cache[CACHE_FOLIO].cpus[id];
 	wait_init(q);
 	page_set_reserved(q, 0, q->first_frame);
 	frame_init(q, q->nr_nodes, q->first_frame, q->nr_frames);

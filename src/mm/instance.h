@@ -34,6 +34,7 @@ struct quire_cpu {
 	struct quire_mm *mm;	/* own: what it runs */
 	struct quire_fault fault; /* own */
 	struct machine_cpu machine; /* the implementation's own */
+	struct kmem_cache_cpu *folios; /* const: its stack of CACHE_FOLIO */
 	struct pcp pcp;
 	struct wait_entry wait;
 	u64 event[NR_VM_EVENTS]; /* own, read by sums */

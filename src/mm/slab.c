@@ -6,7 +6,7 @@
  *   on a CPU's stack  <──take──  free in a slab: a set bit   ──release──>  frames
  *   or in use         ──put───>  (cache lock)                  (slab empty; type-safe: after a grace period)
  */
-#include "mm/instance.h"
+#include "mm/percpu.h"
 
 #define SLAB_MAX_ORDER 3u
 #define SLAB_BATCH (SLAB_CPU_MAX / 2)
@@ -102,16 +102,17 @@ static void object_check_free(const struct kmem_cache *cache, const struct kmem_
 
 static void slab_construct(struct kmem_cache *cache, struct slab *slab)
 {
-	for (u32 i = 0; i < slab->nr; i++) {
-		void *object = kmem_cache_object(cache, slab, i);
+	char *object = kmem_cache_object(cache, slab, 0);
 
+	for (u32 i = 0; i < slab->nr; i++, object += cache->size) {
 		if (cache->ctor)
 			cache->ctor(object);
 		else if (cache->flags & SLAB_TYPESAFE_BY_RCU)
 			memset(object, 0, cache->size);
 		object_poison(cache, object);
-		slab->free[i / 64] |= 1ull << i % 64;
 	}
+	for (u32 i = 0; i < slab->nr; i += 64)
+		slab->free[i / 64] = slab->nr - i < 64 ? (1ull << (slab->nr - i)) - 1 : ~0ull;
 }
 
 /* A slab on no list, all its objects free. NULL: no memory. May sleep unless GFP_NORETRY. Caller: holds no lock. */
@@ -132,7 +133,6 @@ static struct slab *slab_create(struct quire_cpu *cpu, struct kmem_cache *cache,
 	slab->order = order;
 	slab->nr = (u16)slab_capacity(cache->size, cache->align, order);
 	slab->nr_free = slab->nr;
-	memset(slab->free, 0, bitmap_words(slab->nr) * sizeof(u64));
 	slab_construct(cache, slab);
 	page_set_slab(cache->q, pfn, order, slab);
 	count_event(cpu, NR_SLAB, 1ull << order);
@@ -173,17 +173,32 @@ static void slab_move(struct slab *slab, struct list_head *list)
 	list_add_tail(&slab->list, list);
 }
 
+/* How many low bits of @bits are set in a row: at least 1, at most @max. */
+static u32 bit_run(u64 bits, u32 max)
+{
+	u32 run = bits == ~0ull ? 64 : (u32)__builtin_ctzll(~bits);
+
+	return run < max ? run : max;
+}
+
 /* Up to @nr objects of one slab, in rising order; how many. Cache lock held. */
 static u32 slab_take(struct kmem_cache *cache, struct slab *slab, void **objects, u32 nr)
 {
+	char *base = kmem_cache_object(cache, slab, 0);
+	u32 size = cache->size;
 	u32 got = 0;
 
-	for (u32 word = 0; got < nr && got < slab->nr_free; word++) {
-		u64 free = slab->free[word];
+	nr = nr < slab->nr_free ? nr : slab->nr_free;
+	for (u32 word = 0; got < nr; word++, base += 64 * (u64)size) {
+		while (slab->free[word] && got < nr) {
+			u32 first = (u32)__builtin_ctzll(slab->free[word]);
+			u32 run = bit_run(slab->free[word] >> first, nr - got);
+			char *object = base + (u64)first * size;
 
-		for (; free && got < nr; free &= free - 1)
-			objects[got++] = kmem_cache_object(cache, slab, word * 64 + (u32)__builtin_ctzll(free));
-		slab->free[word] = free;
+			slab->free[word] &= ~(~0ull >> (64 - run) << first);
+			for (; run; run--, object += size)
+				objects[got++] = object;
+		}
 	}
 	slab->nr_free = (u16)(slab->nr_free - got);
 	return got;
@@ -236,81 +251,113 @@ static u32 cache_take_or_grow(struct quire_cpu *cpu, struct kmem_cache *cache, v
 	return got;
 }
 
-/* Returns an object to its slab, and the slab to @released when it is one empty slab too many. Cache lock held. */
-static void slab_put(struct kmem_cache *cache, struct slab *slab, void *object, struct list_head *released)
+/* @nr objects of a slab have become free: moves it to its list, or to @released when it is one empty slab too many. Cache lock
+ * held. */
+static void slab_freed(struct kmem_cache *cache, struct slab *slab, u32 nr, struct list_head *released)
 {
-	u32 index = kmem_cache_index(cache, slab, object);
-	u64 bit = 1ull << index % 64;
+	bool was_full = slab->nr_free == 0;
 
-	BUG_ON2(slab->free[index / 64] & bit /* freed twice */, object, cache);
-	VM_BUG_ON2(kmem_cache_object(cache, slab, index) != object, object, index);
-	slab->free[index / 64] |= bit;
-	slab->nr_free++;
-	if (slab->nr_free == slab->nr) {
-		if (cache->nr_empty < cache->max_empty) {
-			slab_move(slab, &cache->empty);
-			cache->nr_empty++;
-		} else {
-			slab_move(slab, released);
-			cache->nr_slabs--;
-		}
-	} else if (slab->nr_free == 1) {
-		slab_move(slab, &cache->partial);
+	slab->nr_free = (u16)(slab->nr_free + nr);
+	if (slab->nr_free < slab->nr) {
+		if (was_full)
+			slab_move(slab, &cache->partial);
+	} else if (cache->nr_empty < cache->max_empty) {
+		slab_move(slab, &cache->empty);
+		cache->nr_empty++;
+	} else {
+		slab_move(slab, released);
+		cache->nr_slabs--;
 	}
 }
 
-/* ------------------------------------------------------------------------------------- a CPU's stack */
-
-/* The count is read by sums on other CPUs. */
-static inline void stack_set_count(struct kmem_cache_cpu *stack, u32 count)
+/* Objects [first, first + nr) of a slab are free, and were not. Cache lock held. */
+static void slab_set_free(struct slab *slab, u32 first, u32 nr)
 {
-	WRITE_ONCE(stack->count, count);
+	while (nr) {
+		u32 n = 64 - first % 64 < nr ? 64 - first % 64 : nr;
+		u64 bits = ~0ull >> (64 - n) << first % 64;
+
+		BUG_ON2(slab->free[first / 64] & bits /* freed twice: cache, first object */, slab->cache, first);
+		slab->free[first / 64] |= bits;
+		first += n;
+		nr -= n;
+	}
 }
+
+/* How many of @objects are adjacent, rising or falling, and the lowest: what was used in order is freed in order. */
+static u32 object_run(void **objects, u32 nr, u32 size, char **start)
+{
+	char *first = objects[0];
+	u32 n = 1;
+
+	*start = first;
+	while (n < nr && (char *)objects[n] == first + (u64)n * size)
+		n++;
+	if (n > 1)
+		return n;
+	while (n < nr && (char *)objects[n] == first - (u64)n * size)
+		n++;
+	*start = objects[n - 1];
+	return n;
+}
+
+/* Returns those of @objects that are of the same slab as the first, in a row; how many. Cache lock held. */
+static u32 slab_put(struct kmem_cache *cache, void **objects, u32 nr, struct list_head *released)
+{
+	struct slab *slab = address_slab(cache->q, objects[0]);
+	const char *base = kmem_cache_object(cache, slab, 0);
+	u64 bytes = (u64)slab->nr * cache->size;
+	u32 done = 0;
+
+	/* Adjacent objects are of one slab: its header lies before the first. */
+	while (done < nr && (u64)((const char *)objects[done] - base) < bytes) {
+		char *start;
+		u32 run = object_run(objects + done, nr - done, cache->size, &start);
+
+		VM_BUG_ON2(kmem_cache_object(cache, slab, kmem_cache_index(cache, slab, start)) != start, start, cache);
+		slab_set_free(slab, kmem_cache_index(cache, slab, start), run);
+		done += run;
+	}
+	BUG_ON2(!done /* an address in the slab's header */, objects[0], cache);
+	slab_freed(cache, slab, done, released);
+	return done;
+}
+
+/* ------------------------------------------------------------------------------------- a CPU's stack */
 
 /* Returns the @nr oldest objects of the stack to their slabs. */
 static void stack_flush(struct quire_cpu *cpu, struct kmem_cache *cache, struct kmem_cache_cpu *stack, u32 nr)
 {
 	struct list_head released;
-	struct slab *slab = NULL;
 
 	INIT_LIST_HEAD(&released);
 	spin_lock(&cache->lock);
-	for (u32 i = 0; i < nr; i++) {
-		void *object = stack->object[i];
-
-		/* Objects that were used together often are of one slab. Slabs of one frame, mostly: else we look. */
-		if (!slab || virt_to_pfn(cpu->q, object) != virt_to_pfn(cpu->q, slab))
-			slab = address_slab(cpu->q, object);
-		slab_put(cache, slab, object, &released);
-	}
+	for (u32 done = 0; done < nr;)
+		done += slab_put(cache, stack->object + done, nr - done, &released);
 	WRITE_ONCE(cache->nr_active, cache->nr_active - nr);
 	spin_unlock(&cache->lock);
 	memmove(stack->object, stack->object + nr, (stack->count - nr) * sizeof(*stack->object));
-	stack_set_count(stack, stack->count - nr);
+	WRITE_ONCE(stack->count, stack->count - nr);
 	/* Last: this may run callbacks that free to the stack. */
 	slabs_release(cpu, cache, &released);
 }
 
-static inline void stack_push(struct quire_cpu *cpu, struct kmem_cache *cache, struct kmem_cache_cpu *stack,
-			      void *object)
+noinline void slab_stack_trim(struct quire_cpu *cpu, struct kmem_cache *cache, struct kmem_cache_cpu *stack)
 {
-	if (unlikely(stack->count == SLAB_CPU_MAX))
-		stack_flush(cpu, cache, stack, SLAB_BATCH);
-	stack->object[stack->count] = object;
-	stack_set_count(stack, stack->count + 1);
+	stack_flush(cpu, cache, stack, SLAB_BATCH);
 }
 
-/*
- * Half a stack of objects such that pops rise. False: no memory. The objects go through an array because making a slab may
- * wait, and what we wait for may free to our stack.
- */
-static bool stack_refill(struct quire_cpu *cpu, struct kmem_cache *cache, struct kmem_cache_cpu *stack, unsigned gfp)
+/* The objects go through an array because making a slab may wait, and what we wait for may free to our stack. */
+noinline bool slab_stack_refill(struct quire_cpu *cpu, struct kmem_cache *cache, struct kmem_cache_cpu *stack,
+				unsigned gfp)
 {
 	void *objects[SLAB_BATCH];
 	u32 got = cache_take_or_grow(cpu, cache, objects, SLAB_BATCH, gfp);
 
-	while (got--)
-		stack_push(cpu, cache, stack, objects[got]);
+	if (unlikely(stack->count + got >= SLAB_CPU_MAX))
+		slab_stack_trim(cpu, cache, stack);
+	while (got)
+		slab_stack_push(stack, objects[--got]);
 	return stack->count != 0;
 }
 
@@ -326,12 +373,11 @@ static inline void *object_prepare(struct kmem_cache *cache, void *object)
 
 void *kmem_cache_alloc_gfp(struct quire_cpu *cpu, struct kmem_cache *cache, unsigned gfp)
 {
-	struct kmem_cache_cpu *stack = &cache->cpus[cpu->id];
+	struct kmem_cache_cpu *stack = slab_stack(cpu, cache);
 
-	if (unlikely(!stack->count) && !stack_refill(cpu, cache, stack, gfp))
+	if (unlikely(!stack->count) && !slab_stack_refill(cpu, cache, stack, gfp))
 		return NULL;
-	stack_set_count(stack, stack->count - 1);
-	return object_prepare(cache, stack->object[stack->count]);
+	return object_prepare(cache, slab_stack_pop(stack));
 }
 
 void *kmem_cache_alloc(struct quire_cpu *cpu, struct kmem_cache *cache)
@@ -342,16 +388,14 @@ void *kmem_cache_alloc(struct quire_cpu *cpu, struct kmem_cache *cache)
 bool kmem_cache_alloc_bulk_gfp(struct quire_cpu *cpu, struct kmem_cache *cache, unsigned nr, void **objects,
 			       unsigned gfp)
 {
-	struct kmem_cache_cpu *stack = &cache->cpus[cpu->id];
+	struct kmem_cache_cpu *stack = slab_stack(cpu, cache);
 	u32 got = 0;
 
 	while (got < nr) {
 		u32 more;
 
-		for (; got < nr && stack->count; got++) {
-			stack_set_count(stack, stack->count - 1);
-			objects[got] = object_prepare(cache, stack->object[stack->count]);
-		}
+		while (got < nr && stack->count)
+			objects[got++] = object_prepare(cache, slab_stack_pop(stack));
 		if (got == nr)
 			break;
 		more = cache_take_or_grow(cpu, cache, objects + got, nr - got, gfp);
@@ -373,11 +417,12 @@ bool kmem_cache_alloc_bulk(struct quire_cpu *cpu, struct kmem_cache *cache, unsi
 
 void kmem_cache_free(struct quire_cpu *cpu, struct kmem_cache *cache, void *object)
 {
-	struct kmem_cache_cpu *stack = &cache->cpus[cpu->id];
+	struct kmem_cache_cpu *stack = slab_stack(cpu, cache);
 
 	object_check_free(cache, stack, object);
 	object_poison(cache, object);
-	stack_push(cpu, cache, stack, object);
+	if (slab_stack_push(stack, object))
+		slab_stack_trim(cpu, cache, stack);
 }
 
 /* Finds the cache and the object from where the rcu_head lies. */
@@ -400,7 +445,7 @@ void kmem_cache_free_rcu(struct quire_cpu *cpu, struct kmem_cache *cache, void *
 
 void kmem_cache_drain(struct quire_cpu *cpu, struct kmem_cache *cache)
 {
-	struct kmem_cache_cpu *stack = &cache->cpus[cpu->id];
+	struct kmem_cache_cpu *stack = slab_stack(cpu, cache);
 	struct list_head released;
 
 	stack_flush(cpu, cache, stack, stack->count);

@@ -4,7 +4,7 @@
  * wait.h.
  */
 #include "mm/wait.h"
-#include "mm/instance.h"
+#include "mm/percpu.h"
 
 #define LOCKED (1ull << PG_locked)
 #define WAITERS (1ull << PG_waiters)
@@ -104,8 +104,8 @@ bool folio_trylock(struct folio *folio)
 	return !(__atomic_fetch_or(&folio->flags, LOCKED, __ATOMIC_ACQUIRE) & LOCKED);
 }
 
-/* Somebody else has the lock. */
-static void folio_lock_slow(struct quire_cpu *cpu, struct folio *folio)
+/* Somebody else has the lock: sleeps until it is handed over. */
+static void folio_lock_wait(struct quire_cpu *cpu, struct folio *folio)
 {
 	struct wait_bucket *bucket = wait_bucket(cpu->q, folio);
 	struct wait_entry *entry;
@@ -122,21 +122,25 @@ static void folio_lock_slow(struct quire_cpu *cpu, struct folio *folio)
 	wait_sleep(entry);
 }
 
-void folio_lock(struct quire_cpu *cpu, struct folio *folio)
+static noinline void folio_lock_slow(struct quire_cpu *cpu, struct folio *folio)
 {
-	if (likely(folio_trylock(folio)))
-		return;
 	/* Not while others queue: it would be theirs. */
 	for (int i = 0; i < LOCK_SPINS && !folio_test(folio, PG_waiters); i++) {
 		cpu_relax();
 		if (!folio_test(folio, PG_locked) && folio_trylock(folio))
 			return;
 	}
-	folio_lock_slow(cpu, folio);
+	folio_lock_wait(cpu, folio);
+}
+
+void folio_lock(struct quire_cpu *cpu, struct folio *folio)
+{
+	if (!folio_trylock(folio))
+		folio_lock_slow(cpu, folio);
 }
 
 /* There are waiters, and we still have the lock: it goes to the first who wants it. */
-static void folio_unlock_slow(struct quire_cpu *cpu, struct folio *folio)
+static noinline void folio_unlock_slow(struct quire_cpu *cpu, struct folio *folio)
 {
 	struct wait_bucket *bucket = wait_bucket(cpu->q, folio);
 	struct wait_entry *next;
