@@ -31,16 +31,18 @@ static u64 file_entry_bits(const struct vma *vma)
 
 /*
  * Maps those pages of a locked folio that lie in [first, last] (page offsets in the file) and are not mapped yet. PTL held;
- * @ptep is the entry of page @base. Returns how many.
+ * @ptep is the entry of page @base. Returns how many. Not beyond the end of the file: a folio that truncate could not
+ * split reaches further than that.
  */
 static u32 map_folio_pages(struct vm_fault *f, struct folio *folio, u64 first, u64 last, pte_t *ptep, u64 base)
 {
-	u64 from = folio->index > first ? folio->index : first;
-	u64 to = folio->index + folio_nr_pages(folio) - 1 < last ? folio->index + folio_nr_pages(folio) - 1 : last;
-	u64 bits = file_entry_bits(f->vma);
+	u64 from = folio->index > first ? folio->index : first, end = folio->index + folio_nr_pages(folio);
+	u64 file_end = file_nr_pages(f->vma->file), bits = file_entry_bits(f->vma);
 	u32 nr = 0;
 
-	for (u64 index = from; index <= to; index++) {
+	end = end < file_end ? end : file_end;
+	end = end <= last ? end : last + 1;
+	for (u64 index = from; index < end; index++) {
 		pte_t *at = ptep + (s64)(index - base);
 
 		if (!pte_none(pte_read(at)))
