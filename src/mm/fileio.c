@@ -71,7 +71,7 @@ static s64 read_chunk(struct quire_cpu *cpu, struct quire_file *file, u64 pos, u
 		return (s64)len;
 	}
 	len = min_u64(len, folio_end(folio) - pos);
-	memcpy(buf, folio_byte(cpu->q, folio, pos), len);
+	copy_from_user(buf, folio_byte(cpu->q, folio, pos), len);
 	folio_put(cpu, folio);
 	return (s64)len;
 }
@@ -147,7 +147,7 @@ static s64 write_chunk(struct quire_cpu *cpu, struct quire_file *file, u64 pos, 
 		return ret;
 	folio_wait_writeback(cpu, folio);
 	len = min_u64(len, folio_end(folio) - pos);
-	memcpy(folio_byte(cpu->q, folio, pos), buf, len);
+	copy_to_user(folio_byte(cpu->q, folio, pos), buf, len);
 	folio_mark_uptodate(folio);
 	filemap_dirty_folio(cpu, folio);
 	/* Under the folio lock, so that a writer-back who finds the folio finds the size that goes with it. */

@@ -32,14 +32,23 @@ static u64 folio_end(const struct folio *folio)
 	return (folio->index + folio_nr_pages(folio)) << PAGE_SHIFT;
 }
 
-/* Zeroes the bytes [start, end) as far as they are in this locked folio. */
+/*
+ * Zeroes the bytes [start, end) as far as they are in this locked folio. Programs may be looking at them, or storing next to
+ * them: so zeroes are copied there as a program would, out of the page of zeroes.
+ */
 static void folio_zero_range(struct quire *q, struct folio *folio, u64 start, u64 end)
 {
 	u64 from = start > folio_start(folio) ? start : folio_start(folio);
 	u64 to = end < folio_end(folio) ? end : folio_end(folio);
 
-	if (from < to)
-		memset(folio_address(q, folio) + (from - folio_start(folio)), 0, to - from);
+	while (from < to) {
+		u64 next = (from | ~PAGE_MASK) + 1;
+
+		next = next < to ? next : to;
+		copy_to_user(folio_address(q, folio) + (from - folio_start(folio)), pfn_to_virt(q, q->zero_pfn),
+			     next - from);
+		from = next;
+	}
 }
 
 /* Does some page of the folio lie in [start, end) whole? */
