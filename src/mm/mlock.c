@@ -71,12 +71,13 @@ static u64 count_locked(const struct quire_mm *mm, u64 start, u64 end)
 	return pages;
 }
 
-/* RLIMIT_MEMLOCK, for a range that may be partly locked. */
+/* RLIMIT_MEMLOCK, for a range that may be partly locked. Without a limit absurd lengths pass, as for root. */
 static bool mlock_allowed(const struct quire_mm *mm, u64 start, u64 len)
 {
 	u64 locked = mm->locked_vm + (len >> PAGE_SHIFT), limit = memlock_limit(mm);
 
-	return locked <= limit || locked - count_locked(mm, start, start + len) <= limit;
+	return READ_ONCE(mm->limits.memlock) == ~0ull || locked <= limit ||
+	       locked - count_locked(mm, start, start + len) <= limit;
 }
 
 /* How the failure to fault in a locked page is told to callers of mlock: as POSIX wants it. */
@@ -159,7 +160,7 @@ static bool next_to_populate(struct quire_mm *mm, u64 *start, u64 end, u64 *stop
 
 void mm_populate_each(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, u64 mask, u64 wanted)
 {
-	u64 stop;
+	u64 stop = 0;
 
 	for (; next_to_populate(mm, &start, end, &stop, mask, wanted); start = stop)
 		mm_populate(cpu, mm, start, stop - start);

@@ -6,9 +6,9 @@
 #define LEGACY_MAP_MASK                                                                                                \
 	(MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_32BIT | MAP_ABOVE4G | MAP_GROWSDOWN |              \
 	 MAP_DENYWRITE | MAP_EXECUTABLE | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK |       \
-	 MAP_HUGETLB | MAP_HUGE_MASK)
-#define MAP_HUGE_SHIFT 26
-#define MAP_HUGE_MASK (0x1fu << MAP_HUGE_SHIFT) /* bit 31 would be the sign; Linux does not accept it either */
+	 MAP_HUGETLB | LEGACY_HUGE_SIZE)
+#define HUGE_SIZE_SHIFT 26
+#define LEGACY_HUGE_SIZE (0x1fu << HUGE_SIZE_SHIFT) /* bit 31 would be the sign; Linux does not accept it either */
 #define HUGE_2M 21u
 #define HUGE_1G 30u
 #define MAX_FILE_SIZE 0x7fffffffffffffffull /* as 64-bit Linux: the largest file offset */
@@ -234,7 +234,7 @@ static s64 do_mmap(struct quire_cpu *cpu, struct mmap_request *req, struct vma_u
 /* Huge pages set aside for hugetlb: there are none, as on a Linux where nobody configured any. */
 static int hugetlb_error(const struct mmap_request *req)
 {
-	u64 shift = req->flags >> MAP_HUGE_SHIFT & 0x3f;
+	u64 shift = req->flags >> HUGE_SIZE_SHIFT & 0x3f;
 	u64 size = 1ull << (shift ? shift : HUGE_2M);
 
 	if (req->file || (shift && shift != HUGE_2M && shift != HUGE_1G) || !req->len)
