@@ -25,7 +25,7 @@ static u32 slab_count_free(const struct slab *slab)
 	u32 nr = 0;
 
 	for (u32 i = 0; i < slab->nr; i++)
-		nr += slab->free[i / 64] >> i % 64 & 1;
+		nr += (u32)(slab->free[i / 64] >> i % 64 & 1);
 	return nr;
 }
 

@@ -112,7 +112,8 @@ static void sum_cached(struct validate *v, const struct folio *folio)
 			  folio->index, 0);
 	v->cached_pages += pages;
 	v->shmem_pages += folio_test(folio, PG_swapbacked) ? pages : 0;
-	v->dirty_pages += folio_test(folio, PG_dirty) ? pages : 0;
+	/* Shmem has no store behind it: its dirty folios are not counted. */
+	v->dirty_pages += folio_test(folio, PG_dirty) && !folio_test(folio, PG_swapbacked) ? pages : 0;
 	v->writeback_pages += folio_test(folio, PG_writeback) ? pages : 0;
 }
 
