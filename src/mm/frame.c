@@ -284,7 +284,7 @@ static noinline u64 frame_get_slow(struct quire_cpu *cpu, unsigned order)
 	u64 pfn = 0;
 
 	for (unsigned round = 0; round < 2 && !pfn; round++) {
-		cpu_drain(cpu);
+		cpu_shrink(cpu);
 		pfn = frame_get(cpu, order);
 		if (!pfn) {
 			rcu_barrier(cpu);

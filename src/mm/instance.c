@@ -149,13 +149,22 @@ void cpu_drain(struct quire_cpu *cpu)
 	pcp_drain(cpu);
 }
 
-/* What readers held back comes back through the barrier, makes more slabs empty, and those of type-safe caches wait for
- * readers in turn. */
+void cpu_shrink(struct quire_cpu *cpu)
+{
+	for (unsigned id = 0; id < NR_CACHES; id++) {
+		kmem_cache_drain(cpu, &cpu->q->cache[id]);
+		kmem_cache_shrink(cpu, &cpu->q->cache[id]);
+	}
+	pcp_drain(cpu);
+}
+
+/* What readers held back comes back through the barrier and makes more slabs empty; those of type-safe caches wait for readers
+ * in turn. */
 void quire_drain(struct quire_cpu *cpu)
 {
 	for (unsigned round = 0; round < 2; round++) {
 		rcu_barrier(cpu);
-		cpu_drain(cpu);
+		cpu_shrink(cpu);
 	}
 	rcu_barrier(cpu);
 }

@@ -129,8 +129,10 @@ struct quire *quire_boot(void *arena, u64 size, const struct quire_config *confi
 u64 quire_boot_overhead(const struct quire_config *config);
 /* How many address spaces, files and CPUs are still in use: quire_destroy refuses then. */
 u64 quire_in_use(struct quire *q);
-/* Flushes this CPU's caches (frames, slabs) to the shared pools. Called by its owner. */
+/* Flushes this CPU's stacks of frames and objects to the shared pools. Called by its owner. Never sleeps. */
 void cpu_drain(struct quire_cpu *cpu);
+/* The same, and frees what the caches keep for later: for when memory is short. Called by the CPU's owner. Never sleeps. */
+void cpu_shrink(struct quire_cpu *cpu);
 /* An event or gauge summed over all CPUs. A racy snapshot; exact while no CPU is inside a call. */
 u64 quire_event_sum(struct quire *q, enum vm_event event);
 

@@ -446,9 +446,15 @@ void kmem_cache_free_rcu(struct quire_cpu *cpu, struct kmem_cache *cache, void *
 void kmem_cache_drain(struct quire_cpu *cpu, struct kmem_cache *cache)
 {
 	struct kmem_cache_cpu *stack = slab_stack(cpu, cache);
+
+	if (stack->count)
+		stack_flush(cpu, cache, stack, stack->count);
+}
+
+void kmem_cache_shrink(struct quire_cpu *cpu, struct kmem_cache *cache)
+{
 	struct list_head released;
 
-	stack_flush(cpu, cache, stack, stack->count);
 	INIT_LIST_HEAD(&released);
 	spin_lock(&cache->lock);
 	while (!list_empty(&cache->empty))

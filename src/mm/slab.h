@@ -70,8 +70,10 @@ void kmem_cache_free(struct quire_cpu *cpu, struct kmem_cache *cache, void *obje
 /* Frees object after a grace period; @head is an rcu_head inside the object. */
 void kmem_cache_free_rcu(struct quire_cpu *cpu, struct kmem_cache *cache, void *object, struct rcu_head *head);
 
-/* Returns the CPU's stack of free objects to the slabs, and empty slabs to the frames. Called by the owner. */
+/* Returns the CPU's stack of free objects to the slabs. Called by its owner. Never sleeps. */
 void kmem_cache_drain(struct quire_cpu *cpu, struct kmem_cache *cache);
+/* Frees the frames of empty slabs that are kept for later; those of type-safe caches through RCU. Never sleeps. */
+void kmem_cache_shrink(struct quire_cpu *cpu, struct kmem_cache *cache);
 /* Objects allocated and not freed: exact at quiescence. For leak checks. */
 u64 kmem_cache_in_use(struct kmem_cache *cache);
 /* Object number @index of a slab, and the number of the object that an address in the slab belongs to. */

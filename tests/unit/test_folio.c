@@ -262,8 +262,8 @@ static void worker_churn(struct worker *w)
 		folio_put(w->cpu, folio[(i * 3) % 8]);
 	/* Now and then folios or frames change CPUs. */
 	if (random_below(&w->random, 16) == 0)
-		kmem_cache_drain(w->cpu, &w->race->f.q->cache[CACHE_FOLIO]);
-	if (random_below(&w->random, 16) == 0)
+		cpu_shrink(w->cpu);
+	else if (random_below(&w->random, 16) == 0)
 		pcp_drain(w->cpu);
 }
 

@@ -43,6 +43,7 @@ static void cache_check(struct test_cache *t)
 static void cache_stop(struct test_cache *t)
 {
 	kmem_cache_drain(t->f.cpu, &t->cache);
+	kmem_cache_shrink(t->f.cpu, &t->cache);
 	cache_check(t);
 	assert_int_equal(kmem_cache_in_use(&t->cache), 0);
 	assert_int_equal(t->cache.nr_slabs, 0);
@@ -298,6 +299,7 @@ static void slabs_outlive_readers(void **state)
 	rcu_read_lock(t.f.cpu);
 	kmem_cache_free(t.f.cpu, &t.cache, counted);
 	kmem_cache_drain(t.f.cpu, &t.cache);
+	kmem_cache_shrink(t.f.cpu, &t.cache);
 	assert_int_equal(t.cache.nr_slabs, 0);
 	for (unsigned i = 0; i < 100; i++) {
 		u64 pfn = frame_alloc(t.f.cpu, 0, GFP_NORETRY);
@@ -434,8 +436,10 @@ static void *worker_run(void *arg)
 		else
 			worker_look(w, slot);
 		/* Slabs really go: their frames are used for other things meanwhile. */
-		if (i % 5000 == 0)
+		if (i % 2500 == 0) {
 			kmem_cache_drain(w->cpu, &w->s->t->cache);
+			kmem_cache_shrink(w->cpu, &w->s->t->cache);
+		}
 	}
 	return NULL;
 }
