@@ -41,33 +41,56 @@ enum mmu_access {
 #define TLB_WAYS 4u
 #define TLB_HUGE_ENTRIES 32u
 
-/* Bits of a tag. WRITE: the entry is writable and dirty, so that a store needs no walk. */
+/*
+ * Bits of a tag, below the page number: what the entry allows without another walk. WRITE is set only when the page-table
+ * entry is writable *and* dirty, so that the first store through a clean entry walks again and sets dirty.
+ */
 #define TLB_VALID 1ull
 #define TLB_WRITE 2ull
 #define TLB_EXEC 4ull
 
-/* tag: page number << 12 | permission bits | valid; frame: host address of the 4 KiB (or 2 MiB) frame. */
 struct tlb_entry {
-	u64 tag;
-	u8 *frame;
+	u64 tag;   /* page number << 12 | bits; 0: empty */
+	u8 *frame; /* host address of the 4 KiB (or 2 MiB) frame */
 };
 
 /* A CPU's TLB for the address space it runs. Touched by its CPU only; others ask by inter-processor interrupt. */
 struct tlb {
-	struct tlb_entry set[TLB_SETS][TLB_WAYS];
-	struct tlb_entry huge[TLB_HUGE_ENTRIES];
-	u8 victim[TLB_SETS]; /* next way to replace, round robin */
-	u8 huge_victim;
-	u64 nr_hit, nr_miss, nr_dirty_assist;
+	struct tlb_entry set[TLB_SETS][TLB_WAYS] cache_aligned; /* a set is a cache line */
+	struct tlb_entry huge[TLB_HUGE_ENTRIES];		/* leaf PMDs, directly mapped */
+	u8 victim[TLB_SETS];					/* next way to replace, round robin */
+	bool filled;						/* something was filled in since all was flushed */
+	u64 nr_hit, nr_miss, nr_dirty_assist;			/* read by sums */
 };
+
+/* What a tag must have for an access. */
+static inline u64 tlb_need(enum mmu_access access)
+{
+	return TLB_VALID | (access == MMU_WRITE ? TLB_WRITE : 0) | (access == MMU_EXEC ? TLB_EXEC : 0);
+}
+
+/* What mmu_translate does when no 4 KiB entry allows the access. The same contract. */
+u8 *mmu_translate_slow(struct tlb *tlb, u8 *frames, u64 root, u64 va, enum mmu_access access);
 
 /*
  * Finds where @va is for @access: through the TLB, else by a walk from the table frame @root, which sets the accessed (and
  * for a write the dirty) bit by compare-and-swap and fills the TLB. Returns the host address of the byte, or NULL for a
  * page fault. @frames is the host address of frame 0. Caller: the TLB's CPU, in user mode (see mm/tlb.h), which keeps
- * tables from being freed under the walk. Never sleeps.
+ * tables from being freed under the walk. Never sleeps. Inline: this is what a replay does most.
  */
-u8 *mmu_translate(struct tlb *tlb, u8 *frames, u64 root, u64 va, enum mmu_access access);
+static inline u8 *mmu_translate(struct tlb *tlb, u8 *frames, u64 root, u64 va, enum mmu_access access)
+{
+	const struct tlb_entry *set = tlb->set[va >> PAGE_SHIFT & (TLB_SETS - 1)];
+	u64 need = tlb_need(access);
+
+	for (unsigned way = 0; way < TLB_WAYS; way++) {
+		if (likely((set[way].tag & (PAGE_MASK | need)) == ((va & PAGE_MASK) | need))) {
+			WRITE_ONCE(tlb->nr_hit, tlb->nr_hit + 1);
+			return set[way].frame + (va & ~PAGE_MASK);
+		}
+	}
+	return mmu_translate_slow(tlb, frames, root, va, access);
+}
 
 /* Invalidations of the CPU's own TLB; the range is in bytes, page-aligned, and covers huge entries that overlap it. */
 void mmu_flush_page(struct tlb *tlb, u64 va);

@@ -36,11 +36,11 @@ static u8 *user_translate(struct quire_cpu *cpu, u64 addr, enum mmu_access acces
 		if (likely(host))
 			return host;
 		BUG_ON2(faults > MAX_FAULTS_PER_ACCESS, addr, access);
-		cpu_user_exit(cpu);
+		cpu_user_exit(&cpu->tlb);
 		*error = handle_mm_fault(cpu, mm, addr, access_fault_flags(access));
 		if (*error)
 			return NULL;
-		cpu_user_enter(cpu);
+		cpu_user_enter(cpu, &cpu->tlb);
 	}
 }
 
@@ -57,9 +57,11 @@ static int user_access(struct quire_cpu *cpu, u64 addr, void *buf, u64 len, enum
 	u8 *at = buf;
 	int error = 0;
 
+	if (!len)
+		return 0;
 	if (unlikely(!cpu->mm))
 		return no_address_space(cpu, addr);
-	cpu_user_enter(cpu);
+	cpu_user_enter(cpu, &cpu->tlb);
 	while (len) {
 		u64 room = PAGE_SIZE - (addr & ~PAGE_MASK), size = len < room ? len : room;
 		u8 *host = user_translate(cpu, addr, access, &error);
@@ -74,23 +76,48 @@ static int user_access(struct quire_cpu *cpu, u64 addr, void *buf, u64 len, enum
 		at += size;
 		len -= size;
 	}
-	cpu_user_exit(cpu);
+	cpu_user_exit(&cpu->tlb);
 	return 0;
+}
+
+/*
+ * Nearly every access lies in one page that needs no fault: this is it. False: it does not, and nothing was done. It need not
+ * look for interrupts, as it enters user mode clean and leaves it at once.
+ */
+static inline bool access_one_page(struct quire_cpu *cpu, u64 addr, void *buf, u64 len, enum mmu_access access)
+{
+	u8 *host;
+
+	if (unlikely(!cpu->mm || len - 1 >= PAGE_SIZE - (addr & ~PAGE_MASK)))
+		return false;
+	cpu_user_enter(cpu, &cpu->tlb);
+	host = mmu_translate(&cpu->tlb.tlb, cpu->q->frames, cpu->mm->pgd->pfn, addr, access);
+	if (likely(host)) {
+		if (access == MMU_WRITE)
+			copy_to_user(host, buf, len);
+		else
+			copy_from_user(buf, host, len);
+	}
+	cpu_user_exit(&cpu->tlb);
+	return host;
 }
 
 int quire_load(struct quire_cpu *cpu, uint64_t addr, void *buf, uint64_t len)
 {
-	return user_access(cpu, addr, buf, len, MMU_READ);
+	return likely(access_one_page(cpu, addr, buf, len, MMU_READ)) ? 0 : user_access(cpu, addr, buf, len, MMU_READ);
 }
 
 int quire_store(struct quire_cpu *cpu, uint64_t addr, const void *buf, uint64_t len)
 {
-	return user_access(cpu, addr, (void *)(uintptr_t)buf, len, MMU_WRITE);
+	void *from = (void *)(uintptr_t)buf; /* only read */
+
+	return likely(access_one_page(cpu, addr, from, len, MMU_WRITE)) ? 0
+									: user_access(cpu, addr, from, len, MMU_WRITE);
 }
 
 int quire_fetch(struct quire_cpu *cpu, uint64_t addr, void *buf, uint64_t len)
 {
-	return user_access(cpu, addr, buf, len, MMU_EXEC);
+	return likely(access_one_page(cpu, addr, buf, len, MMU_EXEC)) ? 0 : user_access(cpu, addr, buf, len, MMU_EXEC);
 }
 
 int quire_cmpxchg(struct quire_cpu *cpu, uint64_t addr, uint64_t *old, uint64_t new_value)
@@ -102,11 +129,11 @@ int quire_cmpxchg(struct quire_cpu *cpu, uint64_t addr, uint64_t *old, uint64_t 
 		return -EINVAL;
 	if (unlikely(!cpu->mm))
 		return no_address_space(cpu, addr);
-	cpu_user_enter(cpu);
+	cpu_user_enter(cpu, &cpu->tlb);
 	word = (u64 *)(void *)user_translate(cpu, addr, MMU_WRITE, &error);
 	if (!word)
 		return error;
 	__atomic_compare_exchange_n(word, old, new_value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-	cpu_user_exit(cpu);
+	cpu_user_exit(&cpu->tlb);
 	return 0;
 }

@@ -69,10 +69,9 @@ static bool catch_up_from_log(struct cpu_tlb *tlb, const struct mm_tlb *mm_tlb, 
 	return true;
 }
 
-/* Makes the own TLB as clean as the address space's generation now. */
-static void catch_up(struct quire_cpu *cpu)
+void tlb_catch_up(struct quire_cpu *cpu)
 {
-	struct mm_tlb *mm_tlb = &cpu->mm->tlb;
+	struct mm_tlb *mm_tlb = cpu->tlb.mm;
 	u64 gen = __atomic_load_n(&mm_tlb->gen, __ATOMIC_SEQ_CST);
 
 	if (gen == cpu->tlb.clean_gen)
@@ -84,10 +83,12 @@ static void catch_up(struct quire_cpu *cpu)
 	smp_store_release(&cpu->tlb.clean_gen, gen);
 }
 
+/* The last address space's entries go before its bit, which a flusher may find set a little too long, never too short. */
 void tlb_switch_mm(struct quire_cpu *cpu, struct quire_mm *mm)
 {
 	u64 bit = 1ull << (cpu->id % QUIRE_MAX_CPUS);
 
+	VM_BUG_ON2(cpu->tlb.user_seq & 1, cpu->id, cpu->tlb.user_seq);
 	if (cpu->mm == mm)
 		return;
 	if (cpu->mm) {
@@ -95,50 +96,34 @@ void tlb_switch_mm(struct quire_cpu *cpu, struct quire_mm *mm)
 		__atomic_fetch_and(&cpu->mm->tlb.cpumask, ~bit, __ATOMIC_SEQ_CST);
 	}
 	cpu->mm = mm;
+	cpu->tlb.mm = mm ? &mm->tlb : NULL;
 	if (mm) {
-		__atomic_fetch_or(&mm->tlb.cpumask, bit, __ATOMIC_SEQ_CST); /* before any entry is filled (B31) */
+		/* Before any entry is filled (B31), and before the generation is read: a flusher that does not see the bit has
+		 * raised it already. */
+		__atomic_fetch_or(&mm->tlb.cpumask, bit, __ATOMIC_SEQ_CST);
 		smp_store_release(&cpu->tlb.clean_gen, __atomic_load_n(&mm->tlb.gen, __ATOMIC_SEQ_CST));
 	}
-}
-
-void cpu_user_enter(struct quire_cpu *cpu)
-{
-	VM_BUG_ON2(cpu->tlb.user_seq & 1, cpu->id, cpu->tlb.user_seq);
-	/* Full order against the load of the generation in catch_up: steps a and b. */
-	__atomic_store_n(&cpu->tlb.user_seq, cpu->tlb.user_seq + 1, __ATOMIC_SEQ_CST);
-	catch_up(cpu);
-}
-
-void cpu_user_exit(struct quire_cpu *cpu)
-{
-	VM_BUG_ON2(!(cpu->tlb.user_seq & 1), cpu->id, cpu->tlb.user_seq);
-	/* Release: the accesses are over. */
-	smp_store_release(&cpu->tlb.user_seq, cpu->tlb.user_seq + 1);
 }
 
 void cpu_user_interrupt(struct quire_cpu *cpu)
 {
 	/* Cleared before the generation is read: a flusher that comes later sets it again. */
 	__atomic_store_n(&cpu->tlb.interrupt, 0, __ATOMIC_SEQ_CST);
-	catch_up(cpu);
+	tlb_catch_up(cpu);
 }
 
 /* ---------------------------------------------------------------------------------------- flushing */
 
 #define SPINS_BEFORE_YIELD 200u
 
-/* Interrupts @target if it is in user mode, and waits until it has caught up with @gen or left: then it catches up before it
- * uses another entry. */
-static void shoot_down(struct quire_cpu *cpu, struct quire_cpu *target, u64 gen)
+/*
+ * Waits until @target, seen in user mode with @seq, has caught up with @gen or left: then it catches up before it uses another
+ * entry. If it runs another address space by now it has left too, and clean_gen means nothing, but either answer is right.
+ */
+static void wait_for_target(const struct cpu_tlb *target, u64 seq, u64 gen)
 {
-	u64 seq = __atomic_load_n(&target->tlb.user_seq, __ATOMIC_SEQ_CST);
-
-	if (!(seq & 1))
-		return;
-	count_event(cpu, TLB_IPI, 1);
-	__atomic_store_n(&target->tlb.interrupt, 1, __ATOMIC_SEQ_CST);
-	for (u32 spins = 0; smp_load_acquire(&target->tlb.user_seq) == seq; spins++) {
-		if (smp_load_acquire(&target->tlb.clean_gen) >= gen)
+	for (u32 spins = 0; smp_load_acquire(&target->user_seq) == seq; spins++) {
+		if (smp_load_acquire(&target->clean_gen) >= gen)
 			break;
 		if (spins < SPINS_BEFORE_YIELD)
 			cpu_relax();
@@ -147,18 +132,35 @@ static void shoot_down(struct quire_cpu *cpu, struct quire_cpu *target, u64 gen)
 	}
 }
 
-static void shoot_down_others(struct quire_cpu *cpu, u64 mask, u64 gen)
+/* Interrupts those CPUs of @mask that are in user mode, all of them first, so that they flush at the same time; then waits. */
+static void shoot_down(struct quire_cpu *cpu, u64 mask, u64 gen)
 {
+	u64 seq[QUIRE_MAX_CPUS], interrupted = 0;
+
 	count_event(cpu, TLB_SHOOTDOWN, 1);
-	for (; mask; mask &= mask - 1)
-		shoot_down(cpu, cpu->q->cpus[__builtin_ctzll(mask)], gen);
+	for (u64 rest = mask; rest; rest &= rest - 1) {
+		unsigned id = (unsigned)__builtin_ctzll(rest);
+		struct cpu_tlb *target = &cpu->q->cpus[id]->tlb;
+
+		seq[id] = __atomic_load_n(&target->user_seq, __ATOMIC_SEQ_CST);
+		if (!(seq[id] & 1))
+			continue;
+		__atomic_store_n(&target->interrupt, 1, __ATOMIC_SEQ_CST);
+		interrupted |= 1ull << id;
+		count_event(cpu, TLB_IPI, 1);
+	}
+	for (; interrupted; interrupted &= interrupted - 1) {
+		unsigned id = (unsigned)__builtin_ctzll(interrupted);
+
+		wait_for_target(&cpu->q->cpus[id]->tlb, seq[id], gen);
+	}
 }
 
 /* The own TLB, when it holds this address space. In the common case it missed nothing before this flush. */
 static void flush_own(struct quire_cpu *cpu, u64 gen, u64 start, u64 end)
 {
 	if (cpu->tlb.clean_gen != gen - 1) {
-		catch_up(cpu);
+		tlb_catch_up(cpu);
 		return;
 	}
 	flush_own_range(&cpu->tlb, start, end);
@@ -180,7 +182,7 @@ void tlb_flush_range(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 
 	if (cpu->mm == mm)
 		flush_own(cpu, gen, start, end);
 	if (mask)
-		shoot_down_others(cpu, mask, gen);
+		shoot_down(cpu, mask, gen);
 }
 
 void tlb_flush_mm(struct quire_cpu *cpu, struct quire_mm *mm)

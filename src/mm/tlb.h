@@ -3,8 +3,7 @@
  * Keeping TLBs true: which CPUs may hold an address space, and how they learn that entries changed.
  *
  * A CPU's TLB holds entries of the one address space that it runs; changing that empties it. Every address space has a
- * generation, raised by each flush *after* the entries changed, and a log of the ranges of
- * the last few. A CPU that runs the address space remembers the generation up to which its TLB is clean, and catches up
+ * generation, raised by each flush *after* the entries changed, and a log of the ranges of the last few. A CPU that runs the address space remembers the generation up to which its TLB is clean, and catches up
  * from the log (or flushes everything) when it falls behind.
  *
  *   idle ──cpu_user_enter──> user ──cpu_user_exit──> idle        user_seq: even idle, odd in user mode
@@ -40,29 +39,50 @@ struct tlb_log_entry {
 
 /* In struct quire_mm. All fields atomic. */
 struct mm_tlb {
-	u64 gen;		     /* begins at 1 */
-	u64 cpumask;		     /* CPUs that run this address space: only their TLBs may hold its entries */
-	u64 id;			     /* const: unique, never reused: names the address space in reports */
-	u32 flush_pending;	     /* gathers and changes begun and not flushed (B14, B22, B24) */
+	u64 gen;	   /* begins at 1 */
+	u64 cpumask;	   /* CPUs that run this address space: only their TLBs may hold its entries */
+	u64 id;		   /* const: unique, never reused: names the address space in reports */
+	u32 flush_pending; /* gathers and changes begun and not flushed (B14, B22, B24) */
 	struct tlb_log_entry log[TLB_LOG];
 } cache_aligned;
 
 /* In struct quire_cpu. */
 struct cpu_tlb {
-	u64 user_seq;	 /* written by the CPU, read by flushers */
-	u64 clean_gen;	 /* written by the CPU, read by flushers; of the mm that it runs */
-	u32 interrupt;	 /* written by flushers, cleared by the CPU */
-	struct tlb tlb;	 /* the CPU's own */
+	u64 user_seq;	   /* a: written by the CPU, read by flushers */
+	u64 clean_gen;	   /* a: written by the CPU, read by flushers; of the mm that it runs */
+	u32 interrupt;	   /* a: set by flushers, cleared by the CPU */
+	struct mm_tlb *mm; /* the CPU's own: of the mm that it runs */
+	struct tlb tlb;	   /* the CPU's own */
 } cache_aligned;
 
 /* Runs another address space (or none) from now on. Caller: the CPU, not in user mode. */
 void tlb_switch_mm(struct quire_cpu *cpu, struct quire_mm *mm);
 
-/* User mode: between enter and exit the CPU may use its TLB. No lock is held, nothing sleeps. */
-void cpu_user_enter(struct quire_cpu *cpu);
-void cpu_user_exit(struct quire_cpu *cpu);
-/* Between two accesses: takes a pending interrupt. One load of the CPU's own line when there is none. */
+/* Out of line: takes an interrupt; flushes what the CPU's TLB missed since clean_gen. In user mode. */
 void cpu_user_interrupt(struct quire_cpu *cpu);
+void tlb_catch_up(struct quire_cpu *cpu);
+
+/*
+ * User mode: between enter and exit the CPU may use its TLB. It holds no lock, and nothing sleeps. Caller: the CPU, which
+ * runs an address space; @tlb is its own.
+ */
+static inline void cpu_user_enter(struct quire_cpu *cpu, struct cpu_tlb *tlb)
+{
+	VM_BUG_ON2(tlb->user_seq & 1, cpu, tlb->user_seq);
+	/* Full order against the load of the generation: steps a and b. */
+	__atomic_store_n(&tlb->user_seq, tlb->user_seq + 1, __ATOMIC_SEQ_CST);
+	if (unlikely(__atomic_load_n(&tlb->mm->gen, __ATOMIC_SEQ_CST) != tlb->clean_gen))
+		tlb_catch_up(cpu);
+}
+
+/* Release: the accesses are over. */
+static inline void cpu_user_exit(struct cpu_tlb *tlb)
+{
+	VM_BUG_ON2(!(tlb->user_seq & 1), tlb, tlb->user_seq);
+	smp_store_release(&tlb->user_seq, tlb->user_seq + 1);
+}
+
+/* Between two accesses: takes a pending interrupt. One load of the CPU's own line when there is none. */
 static inline void cpu_user_poll(struct quire_cpu *cpu, struct cpu_tlb *tlb)
 {
 	if (unlikely(READ_ONCE(tlb->interrupt)))

@@ -15,16 +15,16 @@
  * One per struct quire, on the host's heap. Legend: a atomic; c constant once the machine runs; w the RCU worker's own.
  */
 struct machine {
-	struct quire *q;			     /* c */
-	void *arena;				     /* c: as mapped, 2 MiB aligned */
-	u64 arena_size;				     /* c: bytes */
-	pthread_t rcu_worker;			     /* c */
-	struct rcu_head *batch[QUIRE_MAX_CPUS + 1];  /* w: callbacks whose grace period runs, per CPU that queued them */
-	bool service_dirty;			     /* w: the service CPU ran callbacks and was not drained since */
-	u32 rcu_state cache_aligned;		     /* a: RCU_IDLE.. of rcu.c; the worker sleeps on it */
-	u32 rcu_stop;				     /* a: the worker is to end when nothing is left to do */
-	u32 barriers_wanted;			     /* a: rcu_barrier calls begun */
-	u32 barriers_done;			     /* a: of those, how many are over; the callers sleep on it */
+	struct quire *q;			    /* c */
+	void *arena;				    /* c: as mapped, 2 MiB aligned */
+	u64 arena_size;				    /* c: bytes */
+	pthread_t rcu_worker;			    /* c */
+	struct rcu_head *batch[QUIRE_MAX_CPUS + 1]; /* w: callbacks whose grace period runs, per CPU that queued them */
+	bool service_dirty;			    /* w: the service CPU ran callbacks and was not drained since */
+	u32 rcu_state cache_aligned;		    /* a: RCU_IDLE.. of rcu.c; the worker sleeps on it */
+	u32 rcu_stop;				    /* a: the worker is to end when nothing is left to do */
+	u32 barriers_wanted;			    /* a: rcu_barrier calls begun */
+	u32 barriers_done;			    /* a: of those, how many are over; the callers sleep on it */
 };
 
 /*

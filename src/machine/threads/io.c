@@ -138,8 +138,8 @@ static s64 transfer_by_ring(struct quire_cpu *cpu, struct io_uring *ring, const 
 static s64 transfer_by_call(const struct transfer *t)
 {
 	off_t off = (off_t)(t->off + t->done);
-	ssize_t result = t->write ? pwritev(t->fd, t->vector, (int)t->nr_vectors, off) :
-				    preadv(t->fd, t->vector, (int)t->nr_vectors, off);
+	ssize_t result = t->write ? pwritev(t->fd, t->vector, (int)t->nr_vectors, off)
+				  : preadv(t->fd, t->vector, (int)t->nr_vectors, off);
 
 	return result < 0 ? -errno : result;
 }
@@ -217,8 +217,8 @@ static int check_handle(int handle, bool writable, int *flags)
  */
 static int own_descriptor(int handle, int flags, const char *link)
 {
-	int fd = flags & (O_APPEND | O_DIRECT) ? open(link, (flags & O_ACCMODE) | O_CLOEXEC) :
-						 fcntl(handle, F_DUPFD_CLOEXEC, 0);
+	int fd = flags & (O_APPEND | O_DIRECT) ? open(link, (flags & O_ACCMODE) | O_CLOEXEC)
+					       : fcntl(handle, F_DUPFD_CLOEXEC, 0);
 
 	return fd < 0 ? -errno : fd;
 }

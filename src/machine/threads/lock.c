@@ -86,8 +86,8 @@ bool down_read_trylock(struct rwsem *sem)
 /* Sleeps if the word is still @state, in which readers must wait. Returns early at will. */
 static void reader_sleep(struct rwsem *sem, u32 state)
 {
-	if (!(state & ASLEEP) && !__atomic_compare_exchange_n(&sem->state, &state, state | ASLEEP, false, __ATOMIC_RELAXED,
-							      __ATOMIC_RELAXED))
+	if (!(state & ASLEEP) && !__atomic_compare_exchange_n(&sem->state, &state, state | ASLEEP, false,
+							      __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return;
 	futex_wait(&sem->state, state | ASLEEP, MASK_READERS, NULL);
 }

@@ -25,6 +25,7 @@
 #undef rcu_assign_pointer
 
 #include "host.h"
+#include "sanitizer.h"
 
 #include <signal.h>
 
@@ -35,14 +36,6 @@
 #define RCU_IDLE 0u  /* the worker sleeps, or looks at all lists once more before it does */
 #define RCU_AWAKE 1u /* it will look at the lists */
 #define RCU_HURRY 2u /* and not wait first */
-
-#if defined(__SANITIZE_THREAD__)
-#define THREAD_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define THREAD_SANITIZER 1
-#endif
-#endif
 
 #ifdef THREAD_SANITIZER
 #include <sanitizer/tsan_interface.h>
