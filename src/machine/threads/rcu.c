@@ -55,7 +55,7 @@
 void rcu_read_lock(struct quire_cpu *cpu)
 {
 	cpu->machine.rcu_depth++;
-	_urcu_memb_read_lock();
+	urcu_memb_read_lock();
 }
 
 void rcu_read_unlock(struct quire_cpu *cpu)
@@ -63,7 +63,7 @@ void rcu_read_unlock(struct quire_cpu *cpu)
 	VM_BUG_ON(cpu->machine.rcu_depth == 0);
 	cpu->machine.rcu_depth--;
 	order_release(&cpu->machine.rcu_depth);
-	_urcu_memb_read_unlock();
+	urcu_memb_read_unlock();
 }
 
 /* Every read section of @q that has begun is over. */
