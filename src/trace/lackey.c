@@ -132,11 +132,9 @@ static void parse_args(struct lackey *lackey, unsigned thread, const char *p)
 	struct lackey_call *call = &lackey->calls[thread];
 	const char *end = list_end(p);
 
-	while (p < end && call->nr_args < LACKEY_ARGS) {
+	for (p += strspn(p, " ,"); p < end && call->nr_args < LACKEY_ARGS; p += strspn(p, " ,")) {
 		const char *begin = p;
 
-		while (*p == ' ' || *p == ',')
-			p++;
 		call->arg[call->nr_args] = any_number(&p, base_of(call->number));
 		if (*p == '(') {
 			const char *stop = text_end(p + 1, end);

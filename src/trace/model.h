@@ -79,6 +79,9 @@ bool model_remap(struct model_mm *mm, uint64_t addr, uint64_t len, uint64_t new_
 bool model_brk(struct model_mm *mm, uint64_t old, uint64_t brk);
 bool model_advise(struct model_mm *mm, uint64_t addr, uint64_t len, int advice);
 
+/* apply.c: a record of a call or of an initial mapping, with a result >= 0, as one of the above. */
+bool model_apply(struct model_mm *mm, const struct qrec_event *event);
+
 /* ---------------------------------------------------------------------------------------------------- accesses */
 
 enum model_verdict {

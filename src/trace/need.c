@@ -3,7 +3,7 @@
  * How much memory a recording needs: asked when a replay has run out of it. The model alone is taken through the recording,
  * counting pages that have contents, and the page tables that it takes to map them.
  */
-#include "trace/perform.h"
+#include "trace/replay.h"
 
 #include <stdlib.h>
 

@@ -17,12 +17,6 @@ bool perform_touch(struct replay_cpu *cpu, const struct work_item *item, const s
 /* call.c: a system call of the recording, made and compared. Failed ones are left out. */
 void perform_call(struct replay_cpu *cpu, const struct work_item *item);
 
-/*
- * call.c: what a call that succeeded means to the model. False: no memory. Also used without a machine, to find out how
- * much memory a recording needs.
- */
-bool model_apply(struct model_mm *mm, const struct qrec_event *event);
-
 /* life.c */
 void perform_start(struct replay_cpu *cpu, const struct work_item *item); /* the first process, or exec */
 void perform_fork(struct replay_cpu *cpu, const struct work_item *item);
