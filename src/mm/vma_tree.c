@@ -104,6 +104,12 @@ static void path_seek(struct vma_path *path, struct vma_node *root, u64 addr)
 	}
 }
 
+/* The node of @level becomes the child that the level above it is at. */
+static void path_enter(struct vma_path *path, unsigned level)
+{
+	path->node[level] = item_node(path->node[level + 1]->item[path->idx[level + 1]]);
+}
+
 /* Moves to the previous node of @level (its idx: behind its last slot). False: it is the first; nothing has changed. */
 static bool path_prev(struct vma_path *path, unsigned level, unsigned height)
 {
@@ -114,12 +120,9 @@ static bool path_prev(struct vma_path *path, unsigned level, unsigned height)
 	if (up >= height)
 		return false;
 	path->idx[up]--;
-	while (up > level) {
-		struct vma_node *node = item_node(path->node[up]->item[path->idx[up]]);
-
-		up--;
-		path->node[up] = node;
-		path->idx[up] = (u8)(up > level ? node->nr - 1 : node->nr);
+	while (up-- > level) {
+		path_enter(path, up);
+		path->idx[up] = (u8)(path->node[up]->nr - (up > level ? 1 : 0));
 	}
 	return true;
 }
@@ -134,11 +137,8 @@ static bool path_next(struct vma_path *path, unsigned level, unsigned height)
 	if (up >= height)
 		return false;
 	path->idx[up]++;
-	while (up > level) {
-		struct vma_node *node = item_node(path->node[up]->item[path->idx[up]]);
-
-		up--;
-		path->node[up] = node;
+	while (up-- > level) {
+		path_enter(path, up);
 		path->idx[up] = 0;
 	}
 	return true;

@@ -134,9 +134,9 @@ static u64 check_posts(struct stress *s, const struct vma_tree *version)
 static u64 check_token(struct stress *s, const struct vma_tree *version)
 {
 	const struct vma *token = &s->field[0][1];
+	u64 wrong = vma_tree_find(version, s->post[0].end) != token;
 
-	return (vma_tree_find(version, s->post[0].end) != token) +
-	       (vma_tree_find_below(version, s->post[1].start) != token);
+	return wrong + (vma_tree_find_below(version, s->post[1].start) != token);
 }
 
 static u64 check_answers(const struct vma_tree *version, u64 *seed)
