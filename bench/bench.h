@@ -172,10 +172,13 @@ uint64_t chunk_address(const struct bench_setup *setup, unsigned which, uint64_t
 /* Fills result->error; returns false. */
 bool bench_fail(struct bench_result *result, const struct side *side, const char *what, int err);
 
-/* Cold zeroing and copying of an arena of @bytes made as quire's is, with the routine that quire uses: ns per page. */
+/*
+ * Cold zeroing and copying of an arena of @bytes made as quire's is, with the routine that quire uses, one folio at a time: ns
+ * per page.
+ */
 struct limit_arena;
 struct limit_arena *limit_open(uint64_t bytes);
-void limit_round(struct limit_arena *arena, struct samples limits[NR_LIMITS]);
+void limit_round(struct limit_arena *arena, enum bench_folio folio, struct samples limits[NR_LIMITS]);
 void limit_close(struct limit_arena *arena);
 
 /* ---------------------------------------------------------------------------------------- the process for Linux's side */
@@ -229,7 +232,7 @@ struct bench_cell {
 
 struct bench_report {
 	struct bench_cell cell[NR_BENCH_OPS][NR_BENCH_FOLIOS];
-	struct summary limit[NR_LIMITS];
+	struct summary limit[NR_LIMITS][NR_BENCH_FOLIOS]; /* whatever the folio, copy-on-write copies pages */
 	bool scaling;
 	const char *scaling_missing;   /* why there are no scaling rows, or NULL */
 	double scale[NR_SCALE_OPS][2]; /* quire's, Linux's: throughput of two threads / (2 * one thread) */
@@ -242,7 +245,7 @@ struct bench_report {
 unsigned bench_steps(const struct bench_options *options);
 /* Measures. False: it could not be done, and report->error says why. */
 bool bench_run(const struct bench_options *options, struct bench_report *report);
-void report_table(FILE *out, const struct bench_options *options, const struct bench_report *report);
-void report_json(FILE *out, const struct bench_options *options, const struct bench_report *report);
+void bench_print_table(FILE *out, const struct bench_options *options, const struct bench_report *report);
+void bench_print_json(FILE *out, const struct bench_options *options, const struct bench_report *report);
 
 #endif

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define LIMIT_CHUNK (32ull << 20)
+#define LIMIT_CHUNK (16ull << 20)
 
 struct limit_arena {
 	uint8_t *memory; /* 2 MiB aligned */
@@ -37,33 +37,36 @@ struct limit_arena *limit_open(uint64_t bytes)
 	return arena;
 }
 
-/* Page by page, as a memory manager does it. */
-static void zero_chunk(const struct limit_arena *arena, uint64_t offset)
+/* A folio at a time, as a memory manager does it. */
+static void zero_chunk(const struct limit_arena *arena, uint64_t offset, uint64_t folio)
 {
-	for (uint64_t at = offset; at < offset + LIMIT_CHUNK; at += BENCH_PAGE)
-		clear_pages(arena->memory + at, BENCH_PAGE);
+	for (uint64_t at = offset; at < offset + LIMIT_CHUNK; at += folio)
+		clear_pages(arena->memory + at, folio);
 }
 
-static void copy_chunk(const struct limit_arena *arena, uint64_t offset)
+static void copy_chunk(const struct limit_arena *arena, uint64_t offset, uint64_t folio)
 {
-	for (uint64_t at = offset; at < offset + LIMIT_CHUNK; at += BENCH_PAGE)
-		copy_pages(arena->memory + at, arena->memory + arena->bytes / 2 + at, BENCH_PAGE);
+	for (uint64_t at = offset; at < offset + LIMIT_CHUNK; at += folio)
+		copy_pages(arena->memory + at, arena->memory + arena->bytes / 2 + at, folio);
 }
 
-void limit_round(struct limit_arena *arena, struct samples limits[NR_LIMITS])
+typedef void (*limit_fn)(const struct limit_arena *arena, uint64_t offset, uint64_t folio);
+
+static void limit_pass(const struct limit_arena *arena, uint64_t bytes, limit_fn fn, uint64_t folio,
+		       struct samples *samples)
 {
-	for (uint64_t at = 0; at + LIMIT_CHUNK <= arena->bytes; at += LIMIT_CHUNK) {
+	for (uint64_t at = 0; at + LIMIT_CHUNK <= bytes; at += LIMIT_CHUNK) {
 		uint64_t begun = bench_now();
 
-		zero_chunk(arena, at);
-		samples_add(&limits[LIMIT_ZERO], (double)(bench_now() - begun) / (LIMIT_CHUNK / BENCH_PAGE));
+		fn(arena, at, folio);
+		samples_add(samples, (double)(bench_now() - begun) / (double)(LIMIT_CHUNK / BENCH_PAGE));
 	}
-	for (uint64_t at = 0; at + LIMIT_CHUNK <= arena->bytes / 2; at += LIMIT_CHUNK) {
-		uint64_t begun = bench_now();
+}
 
-		copy_chunk(arena, at);
-		samples_add(&limits[LIMIT_COPY], (double)(bench_now() - begun) / (LIMIT_CHUNK / BENCH_PAGE));
-	}
+void limit_round(struct limit_arena *arena, enum bench_folio folio, struct samples limits[NR_LIMITS])
+{
+	limit_pass(arena, arena->bytes, zero_chunk, folio_bytes(folio), &limits[LIMIT_ZERO]);
+	limit_pass(arena, arena->bytes / 2, copy_chunk, folio_bytes(folio), &limits[LIMIT_COPY]);
 }
 
 void limit_close(struct limit_arena *arena)

@@ -11,13 +11,14 @@ static double ratio(const struct bench_cell *cell)
 }
 
 /* The row's limit relative to Linux, so that it can be held against the ratio; 0: it has none. */
-static double limit_ratio(const struct bench_report *report, unsigned op, const struct bench_cell *cell)
+static double limit_ratio(const struct bench_report *report, unsigned op, enum bench_folio folio)
 {
+	const struct bench_cell *cell = &report->cell[op][folio];
 	enum limit_op limit = bench_rows[op].limit;
 
 	if (limit == NO_LIMIT || cell->linux_side.median <= 0)
 		return 0;
-	return report->limit[limit].median / cell->linux_side.median;
+	return report->limit[limit][folio].median / cell->linux_side.median;
 }
 
 /* ---------------------------------------------------------------------------------------- the table */
@@ -36,7 +37,7 @@ static void print_summary(FILE *out, const struct summary *summary)
 static void print_cell(FILE *out, const struct bench_report *report, unsigned op, enum bench_folio folio)
 {
 	const struct bench_cell *cell = &report->cell[op][folio];
-	double target = bench_rows[op].target[folio], limit = limit_ratio(report, op, cell);
+	double target = bench_rows[op].target[folio], limit = limit_ratio(report, op, folio);
 
 	fprintf(out, "%-22s %5s", bench_rows[op].title, bench_folio_names[folio]);
 	print_summary(out, &cell->quire);
@@ -72,6 +73,15 @@ static void print_scaling(FILE *out, const struct bench_options *options, const 
 	}
 }
 
+static void print_limits(FILE *out, const struct bench_report *report)
+{
+	fputs("\nLimits, cold memory with quire's own routines, a folio at a time:\n", out);
+	for (enum bench_folio folio = BENCH_4K; folio < NR_BENCH_FOLIOS; folio++)
+		if (report->limit[LIMIT_ZERO][folio].nr)
+			fprintf(out, "  %-3s zeroing %.0f, copying %.0f ns per page\n", bench_folio_names[folio],
+				report->limit[LIMIT_ZERO][folio].median, report->limit[LIMIT_COPY][folio].median);
+}
+
 static const char *processor(const struct bench_report *report)
 {
 	if (report->fifo)
@@ -79,7 +89,7 @@ static const char *processor(const struct bench_report *report)
 	return report->pinned ? "on one processor, not SCHED_FIFO: not permitted" : "neither pinned nor SCHED_FIFO";
 }
 
-void report_table(FILE *out, const struct bench_options *options, const struct bench_report *report)
+void bench_print_table(FILE *out, const struct bench_options *options, const struct bench_report *report)
 {
 	struct utsname host;
 
@@ -96,9 +106,7 @@ void report_table(FILE *out, const struct bench_options *options, const struct b
 			for (enum bench_folio folio = BENCH_4K; folio < NR_BENCH_FOLIOS; folio++)
 				if (report->cell[op][folio].wanted)
 					print_cell(out, report, op, folio);
-		fprintf(out,
-			"\nLimits, cold memory with quire's own routines: zeroing %.0f, copying %.0f ns per page.\n",
-			report->limit[LIMIT_ZERO].median, report->limit[LIMIT_COPY].median);
+		print_limits(out, report);
 	}
 	if (options->scale)
 		print_scaling(out, options, report);
@@ -139,9 +147,27 @@ static void json_cell(FILE *out, const struct bench_report *report, unsigned op,
 	json_summary(out, "linux", &cell->linux_side);
 	json_number(out, "ratio", cell->not_comparable ? 0 : ratio(cell));
 	json_number(out, "target", bench_rows[op].target[folio]);
-	json_number(out, "limit", limit_ratio(report, op, cell));
+	json_number(out, "limit", limit_ratio(report, op, folio));
 	json_reason(out, cell->not_comparable);
 	fputc('}', out);
+}
+
+static void json_limits(FILE *out, const struct bench_report *report)
+{
+	const char *separator = "\n    ";
+
+	fputs("  \"limits\": [", out);
+	for (enum bench_folio folio = BENCH_4K; folio < NR_BENCH_FOLIOS; folio++) {
+		if (!report->limit[LIMIT_ZERO][folio].nr)
+			continue;
+		fprintf(out, "%s{\"folio\": \"%s\", ", separator, bench_folio_names[folio]);
+		json_summary(out, "zero", &report->limit[LIMIT_ZERO][folio]);
+		fputs(", ", out);
+		json_summary(out, "copy", &report->limit[LIMIT_COPY][folio]);
+		fputc('}', out);
+		separator = ",\n    ";
+	}
+	fputs("],\n", out);
 }
 
 static void json_cells(FILE *out, const struct bench_report *report)
@@ -177,20 +203,17 @@ static void json_scaling(FILE *out, const struct bench_options *options, const s
 	fputs("]\n", out);
 }
 
-void report_json(FILE *out, const struct bench_options *options, const struct bench_report *report)
+void bench_print_json(FILE *out, const struct bench_options *options, const struct bench_report *report)
 {
 	struct utsname host;
 
 	uname(&host);
 	fprintf(out,
 		"{\n  \"quire\": \"%s\", \"linux\": \"%s\", \"unit\": \"ns per 4 KiB page\",\n"
-		"  \"rounds\": %u, \"range\": %llu, \"pinned\": %s, \"fifo\": %s,\n  \"limits\": {",
+		"  \"rounds\": %u, \"range\": %llu, \"pinned\": %s, \"fifo\": %s,\n",
 		quire_version(), host.release, options->repeat, (unsigned long long)options->range,
 		report->pinned ? "true" : "false", report->fifo ? "true" : "false");
-	json_summary(out, "zero", &report->limit[LIMIT_ZERO]);
-	fputs(", ", out);
-	json_summary(out, "copy", &report->limit[LIMIT_COPY]);
-	fputs("},\n", out);
+	json_limits(out, report);
 	json_cells(out, report);
 	json_scaling(out, options, report);
 	fputs("}\n", out);

@@ -55,11 +55,11 @@ static bool pin_to(unsigned cpu)
 	return !sched_setaffinity(0, sizeof(set), &set);
 }
 
+/* For this process and the threads and processes that it makes from now on. */
 static void take_processor(struct run *run)
 {
 	struct sched_param param = { .sched_priority = 1 };
 
-	find_cpus(run);
 	run->report->pinned = run->nr_cpus && pin_to(run->cpus[0]);
 	run->report->fifo = !sched_setscheduler(0, SCHED_FIFO, &param);
 }
@@ -122,6 +122,7 @@ static bool enough_memory(struct run *run)
 
 static bool start(struct run *run)
 {
+	find_cpus(run);
 	take_processor(run);
 	if (!enough_memory(run))
 		return false;
@@ -173,7 +174,7 @@ static bool one_round(struct run *run, unsigned ops, bool keep)
 	if (run->worker && !worker_scenario(run->worker, ops, keep))
 		return failed(run, worker_result(run->worker));
 	if (keep)
-		limit_round(run->limits, limit_samples);
+		limit_round(run->limits, run->setup.folio, limit_samples);
 	step(run);
 	return true;
 }
@@ -183,7 +184,11 @@ static bool open_sides(struct run *run)
 	int err;
 
 	memset(&quire_result, 0, sizeof(quire_result));
+	memset(limit_samples, 0, sizeof(limit_samples));
+	/* The threads that a machine has of its own must not wait for ours, as the kernel's do not wait for its users. */
+	give_processor_back(run);
 	err = side_quire()->open(side_quire(), &run->setup);
+	take_processor(run);
 	if (err) {
 		bench_fail(&quire_result, side_quire(), "memory", err);
 		return failed(run, &quire_result);
@@ -282,6 +287,8 @@ static bool measure(struct run *run, unsigned ops, bool selected)
 		if (!one_round(run, ops, true))
 			return false;
 	keep_cells(run, ops, wrong);
+	for (unsigned limit = 0; limit < NR_LIMITS; limit++)
+		run->report->limit[limit][run->setup.folio] = samples_summary(&limit_samples[limit]);
 	return true;
 }
 
@@ -363,13 +370,10 @@ bool bench_run(const struct bench_options *options, struct bench_report *report)
 	bool done;
 
 	memset(report, 0, sizeof(*report));
-	memset(limit_samples, 0, sizeof(limit_samples));
 	done = start(&run);
 	for (enum bench_folio folio = BENCH_4K; done && folio < NR_BENCH_FOLIOS; folio++)
 		done = measure_folio(&run, folio);
 	done = done && measure_scaling(&run);
-	for (unsigned limit = 0; limit < NR_LIMITS; limit++)
-		report->limit[limit] = samples_summary(&limit_samples[limit]);
 	finish(&run);
 	return done;
 }

@@ -77,18 +77,25 @@ void thp_restore(void)
 	}
 }
 
+/* A signal often comes twice, to the process and to its group, and the second one may interrupt another thread: that one must
+ * not end the program before the first has restored everything. */
 static void restore_and_die(int signo)
 {
+	static int dying;
+	struct sigaction action = { .sa_handler = SIG_DFL };
+
+	if (__atomic_exchange_n(&dying, 1, __ATOMIC_ACQ_REL))
+		return;
 	thp_restore();
-	/* The handler was reset on entry (SA_RESETHAND): now it ends us as it should. */
-	raise(signo);
+	sigaction(signo, &action, NULL);
+	raise(signo); /* pending until we return */
 }
 
 /* Once: from now on the settings come back whatever ends the program, short of SIGKILL. */
 static void restore_at_end(void)
 {
 	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL };
-	struct sigaction action = { .sa_handler = restore_and_die, .sa_flags = (int)SA_RESETHAND };
+	struct sigaction action = { .sa_handler = restore_and_die };
 
 	if (owner == getpid())
 		return;

@@ -155,8 +155,8 @@ int cmd_bench(int argc, char **argv)
 		return CLI_FAILURE;
 	}
 	if (options.json)
-		report_json(stdout, &options, &report);
+		bench_print_json(stdout, &options, &report);
 	else
-		report_table(stdout, &options, &report);
+		bench_print_table(stdout, &options, &report);
 	return CLI_OK;
 }

@@ -35,6 +35,8 @@ struct cli_command {
 };
 
 /* The commands: `int cmd_NAME(int argc, char **argv)` and `extern const char cmd_NAME_help[]`, alphabetical. */
+int cmd_bench(int argc, char **argv);
+extern const char cmd_bench_help[];
 
 /* All commands, ended by an entry without a name. */
 extern const struct cli_command cli_commands[];

@@ -24,6 +24,13 @@ const struct cli_command cli_commands[] = {
 		.help = cmd_record_help,
 		.run = cmd_record,
 	},
+	{
+		.name = "bench",
+		.synopsis = "[OPTION]...",
+		.summary = "measure quire and the running Linux kernel side by side",
+		.help = cmd_bench_help,
+		.run = cmd_bench,
+	},
 	{ .name = NULL },
 };
 
