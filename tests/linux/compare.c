@@ -37,9 +37,17 @@ __attribute__((format(printf, 3, 4))) static bool differ(struct pair *p, enum ve
 	va_list ap;
 
 	p->verdict.kind = kind;
+	p->verdict.sign[0] = '\0';
 	va_start(ap, format);
 	vsnprintf(p->verdict.text, sizeof(p->verdict.text), format, ap);
 	va_end(ap);
+	return false;
+}
+
+/* For the verdict just made: what @was and @is say. */
+static bool sign(struct pair *p, const char *was, const char *is)
+{
+	snprintf(p->verdict.sign, sizeof(p->verdict.sign), "%s|%s", was, is);
 	return false;
 }
 
@@ -60,6 +68,14 @@ static void describe_outcome(const struct outcome *o, char *buf, size_t size)
 		snprintf(buf, size, "%s", strerrorname_np((int)-o->ret));
 	else
 		snprintf(buf, size, "0x%" PRIx64, (uint64_t)o->ret);
+}
+
+/* The same without addresses. */
+static const char *outcome_sign(const struct outcome *o)
+{
+	if (o->signo)
+		return o->signo == 7 ? "SIGBUS" : o->code == 1 ? "SIGSEGV, not mapped" : "SIGSEGV, not allowed";
+	return o->ret < 0 && o->ret > -4096 ? strerrorname_np((int)-o->ret) : "success";
 }
 
 static bool same_outcome(const struct outcome *a, const struct outcome *b)
@@ -92,7 +108,8 @@ static bool compare_outcomes(struct pair *p, const struct op *op)
 	if (!same_outcome(a, b)) {
 		describe_outcome(a, was, sizeof(was));
 		describe_outcome(b, is, sizeof(is));
-		return differ(p, VERDICT_RESULT, "%s: %s; %s: %s", p->ref->label, was, p->sub->label, is);
+		differ(p, VERDICT_RESULT, "%s: %s; %s: %s", p->ref->label, was, p->sub->label, is);
+		return sign(p, outcome_sign(a), outcome_sign(b));
 	}
 	if (a->data_len != b->data_len)
 		return differ(p, VERDICT_DATA, "%s read %u bytes, %s %u", p->ref->label, a->data_len, p->sub->label,
@@ -215,7 +232,7 @@ static bool compare_details(struct pair *p, unsigned proc)
 				      a->start, a->end, proc, p->ref->label, a->flags, p->sub->label, b->flags);
 		if (p->depth.results_only)
 			continue;
-		if (a->rss != b->rss || a->anon != b->anon || a->locked != b->locked)
+		if (a->rss != b->rss || a->anon != b->anon || (a->locked != b->locked && !p->pinned))
 			return differ(p, VERDICT_USAGE,
 				      "%" PRIx64 "-%" PRIx64 " of process %u, kB: %s: Rss %" PRIu64
 				      " Anonymous %" PRIu64 " Locked %" PRIu64 "; %s: %" PRIu64 " %" PRIu64 " %" PRIu64,
@@ -232,7 +249,7 @@ static bool compare_details(struct pair *p, unsigned proc)
 #define PM_FILE (1ull << 61)
 #define PM_GUARD (1ull << 58)
 #define PM_EXCLUSIVE (1ull << 56)
-#define PM_COMPARED (PM_PRESENT | PM_SWAP | PM_FILE | PM_GUARD | PM_EXCLUSIVE)
+#define PM_COMPARED (PM_PRESENT | PM_SWAP | PM_FILE | PM_GUARD)
 
 struct residency {
 	uint64_t ref[RESIDENCY_PAGES], sub[RESIDENCY_PAGES];
@@ -267,17 +284,19 @@ static void describe_entry(uint64_t e, char *buf, size_t size)
 
 static bool compare_residency(struct pair *p, unsigned proc, const struct vma *v)
 {
+	uint64_t compared = p->pinned ? PM_COMPARED : PM_COMPARED | PM_EXCLUSIVE; /* D-vm-readv */
 	char was[64], is[64];
 
 	if (p->depth.results_only) /* D-large-folio */
 		return true;
 	for (size_t i = 0; i < vma_pages(v); i++) {
-		if (!((residency->ref[i] ^ residency->sub[i]) & PM_COMPARED))
+		if (!((residency->ref[i] ^ residency->sub[i]) & compared))
 			continue;
 		describe_entry(residency->ref[i], was, sizeof(was));
 		describe_entry(residency->sub[i], is, sizeof(is));
-		return differ(p, VERDICT_RESIDENCY, "page 0x%" PRIx64 " of process %u (%s): %s: %s; %s: %s",
-			      v->start + i * PAGE, proc, v->perms, p->ref->label, was, p->sub->label, is);
+		differ(p, VERDICT_RESIDENCY, "page 0x%" PRIx64 " of process %u (%s): %s: %s; %s: %s",
+		       v->start + i * PAGE, proc, v->perms, p->ref->label, was, p->sub->label, is);
+		return sign(p, was, is);
 	}
 	return true;
 }
@@ -481,6 +500,7 @@ bool pair_begin(struct pair *p)
 	int err;
 
 	p->nr_inodes = 0;
+	p->pinned = false;
 	memset(&p->verdict, 0, sizeof(p->verdict));
 	for (unsigned proc = 0; proc < MAX_PROCS; proc++)
 		p->view[proc].nr = 0;
@@ -515,6 +535,7 @@ bool pair_step(struct pair *p, const struct op *op, unsigned index)
 
 	p->verdict.op_index = index;
 	p->verdict.op_kind = op->kind;
+	p->pinned |= op->kind == OP_VMREAD;
 	err = p->ref->ops->apply(p->ref, op, &p->ref_out);
 	if (err)
 		return harness_failed(p, p->ref, op_descs[op->kind].name, err);

@@ -30,6 +30,7 @@ struct verdict {
 	enum verdict_kind kind;
 	uint32_t op_index; /* after which operation it showed */
 	uint32_t op_kind;  /* what that was; OP_KINDS: at the end of the sequence */
+	char sign[128];	   /* what differs without where: two differences with the same sign are taken for one */
 	char text[4096];   /* what differs, for people */
 };
 
@@ -50,6 +51,7 @@ struct pair {
 	uint64_t ref_inode[MAX_INODES], sub_inode[MAX_INODES]; /* which number stands for which */
 	size_t nr_inodes;
 	uint64_t file_size[MAX_FILES]; /* the reference's */
+	bool pinned;		       /* memory was read by process_vm_readv: D-vm-readv */
 	struct verdict verdict;
 };
 

@@ -98,16 +98,23 @@ static int linux_pagemap(struct executor *x, unsigned proc, uint64_t addr, size_
 	return n < 0 ? -errno : n == (ssize_t)(nr * 8) ? 0 : -EIO;
 }
 
+/*
+ * By /proc/pid/mem: process_vm_readv pins what it reads, for which it makes a copy of anonymous memory that is shared
+ * after a fork (D-vm-readv).
+ */
 static int64_t linux_peek(struct executor *x, unsigned proc, uint64_t addr, void *buf, size_t len)
 {
 	struct process *p = live_process(x, proc);
-	struct iovec local = { buf, len }, remote = { (void *)addr, len };
 	ssize_t n;
+	int fd;
 
 	if (!p)
 		return -ENXIO;
-	n = process_vm_readv(p->pid, &local, 1, &remote, 1, 0);
-	return n < 0 ? -errno : n;
+	fd = proc_fd(p, &p->mem_fd, "mem");
+	if (fd < 0)
+		return fd;
+	n = pread(fd, buf, len, (off_t)addr);
+	return n >= 0 ? n : errno == EIO ? -EFAULT : -errno;
 }
 
 static uint64_t slot_offset(unsigned proc, size_t field)
@@ -372,11 +379,21 @@ static void set_limit(struct process *p, int resource, uint64_t soft)
 	prlimit(p->pid, (enum __rlimit_resource)resource, &lim, NULL);
 }
 
+/* A new process has all of the harness's memory present from the start, so that its share stays the same. */
+static int touch_own_memory(struct executor *x, unsigned proc)
+{
+	int64_t ret = call(x, proc, SYS_madvise, (uint64_t[6]){ CHILD_TEXT, CHILD_TEXT_BYTES, MADV_POPULATE_READ });
+
+	if (!ret)
+		ret = call(x, proc, SYS_madvise, (uint64_t[6]){ SLOTS_ADDR, SLOTS_BYTES, MADV_POPULATE_WRITE });
+	return (int)ret;
+}
+
 static int64_t apply_fork(struct executor *x, const struct op *op)
 {
 	int64_t ret = member_fork(&linux_of(x)->family, op->proc + 1u, (unsigned)op->arg[0] + 1);
 
-	return ret > 0 ? 0 : ret;
+	return ret > 0 ? touch_own_memory(x, (unsigned)op->arg[0]) : ret;
 }
 
 /* The process that an operation names besides the one that does it is fit for it. */
@@ -453,16 +470,6 @@ static int read_readonly_file(struct executor *x)
 	return linux_file_read(x, FILE_READONLY, 0, buf, sizeof(buf)) == (int64_t)sizeof(buf) ? 0 : -EIO;
 }
 
-/* The new process has all of the harness's memory present from the start, so that its share stays the same. */
-static int touch_own_memory(struct executor *x)
-{
-	int64_t ret = call(x, 0, SYS_madvise, (uint64_t[6]){ CHILD_TEXT, CHILD_TEXT_BYTES, MADV_POPULATE_READ });
-
-	if (!ret)
-		ret = call(x, 0, SYS_madvise, (uint64_t[6]){ SLOTS_ADDR, SLOTS_BYTES, MADV_POPULATE_WRITE });
-	return (int)ret;
-}
-
 static int linux_begin(struct executor *x)
 {
 	struct linux_executor *l = linux_of(x);
@@ -478,7 +485,7 @@ static int linux_begin(struct executor *x)
 	set_limit(live_process(x, 0), RLIMIT_DATA, RLIM_INFINITY);
 	set_limit(live_process(x, 0), RLIMIT_MEMLOCK, RLIM_INFINITY);
 	set_limit(live_process(x, 0), RLIMIT_STACK, STACK_LIMIT);
-	ret = touch_own_memory(x);
+	ret = touch_own_memory(x, 0);
 	return ret ? (int)ret : raw_usage(live_process(x, 0), &l->idle);
 }
 

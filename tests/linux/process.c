@@ -153,6 +153,7 @@ static void process_forget(struct process *p)
 	close_fd(&p->smaps_fd);
 	close_fd(&p->pagemap_fd);
 	close_fd(&p->status_fd);
+	close_fd(&p->mem_fd);
 	p->pid = 0;
 }
 
@@ -258,6 +259,7 @@ static int clear_address_space(struct family *f)
 	if (ret < 0)
 		return (int)ret;
 	f->mmap_base = (uint64_t)ret + PAGE;
+	member_syscall(f, 0, SYS_munmap, (uint64_t[6]){ (uint64_t)ret, PAGE });
 	if (f->mmap_base <= HIGH_END)
 		return f->mmap_base == HIGH_END ? 0 : -ERANGE;
 	ret = member_syscall(f, 0, SYS_mmap,
@@ -316,7 +318,7 @@ int family_create(struct family *f)
 	int slots_fd, image_fd, err;
 
 	for (unsigned m = 0; m < NR_SLOTS; m++)
-		f->member[m] = (struct process){ 0, -1, -1, -1, -1, -1 };
+		f->member[m] = (struct process){ 0, -1, -1, -1, -1, -1, -1 };
 	slots_fd = map_slots(f);
 	image_fd = write_image();
 	err = slots_fd < 0 ? slots_fd : image_fd < 0 ? image_fd : start_ancestor(f, slots_fd, image_fd);

@@ -9,8 +9,8 @@
 #include "slot.h"
 
 struct process {
-	pid_t pid;					     /* 0: does not live */
-	int pidfd, maps_fd, smaps_fd, pagemap_fd, status_fd; /* -1: not opened yet */
+	pid_t pid;						     /* 0: does not live */
+	int pidfd, maps_fd, smaps_fd, pagemap_fd, status_fd, mem_fd; /* -1: not opened yet */
 };
 
 /* The ancestor and everything shared with its descendants. */

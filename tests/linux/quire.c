@@ -89,11 +89,17 @@ static int quire_pagemap(struct executor *x, unsigned proc, uint64_t addr, size_
 	return err;
 }
 
+/* What is present can be loaded without a fault; what is not may end in one, as the other's read does in an error. */
 static int64_t quire_peek(struct executor *x, unsigned proc, uint64_t addr, void *buf, size_t len)
 {
 	struct quire_executor *q = quire_of(x);
+	int err;
 
-	return quire_alive(x, proc) ? quire_mm_read(q->cpu[0], q->mm[proc], addr, buf, len) : -ENXIO;
+	if (!quire_alive(x, proc))
+		return -ENXIO;
+	quire_cpu_run(q->cpu[0], q->mm[proc]);
+	err = quire_load(q->cpu[0], addr, buf, len);
+	return err ? err : (int64_t)len;
 }
 
 static int quire_view_mincore(struct executor *x, unsigned proc, uint64_t addr, size_t nr, uint8_t *vec)

@@ -16,6 +16,7 @@ struct shrinker {
 	struct record *record; /* of the candidate last tried */
 	enum verdict_kind kind;
 	uint32_t op_kind;
+	char sign[128];
 	struct op *best;
 	size_t nr;
 	unsigned tries_left;
@@ -29,7 +30,7 @@ static bool fails_the_same(struct shrinker *s, const struct op *ops, size_t nr)
 		return false;
 	s->tries_left--;
 	run_ops(s->options, ops, nr, s->record);
-	if (v->kind != s->kind)
+	if (v->kind != s->kind || strcmp(v->sign, s->sign) != 0)
 		return false;
 	return (v->kind != VERDICT_RESULT && v->kind != VERDICT_CRASH) || v->op_kind == s->op_kind;
 }
@@ -195,12 +196,14 @@ size_t shrink(const struct run_options *options, struct op *ops, size_t nr, stru
 			      .nr = nr,
 			      .tries_left = 3000 };
 
+	memcpy(s.sign, record->verdict.sign, sizeof(s.sign));
 	close_look.hang_seconds = 4;
 	close_look.depth.every = 1; /* finds the culprit where it acts; what shows up is what we shrink */
 	run_ops(&close_look, ops, nr, record);
 	if (record->verdict.kind != VERDICT_SAME) {
 		s.kind = record->verdict.kind;
 		s.op_kind = record->verdict.op_kind;
+		memcpy(s.sign, record->verdict.sign, sizeof(s.sign));
 	} else {
 		close_look.depth = options->depth;
 	}
