@@ -317,6 +317,39 @@ u64 frame_alloc_untyped(struct quire_cpu *cpu, unsigned order, unsigned gfp)
 	return pfn;
 }
 
+/* How many of @pfns are adjacent, rising or falling, and the lowest. */
+static unsigned frame_run(const u64 *pfns, unsigned nr, u64 *first)
+{
+	unsigned n = 1;
+
+	while (n < nr && pfns[n] == pfns[0] + n)
+		n++;
+	*first = pfns[0];
+	if (n > 1)
+		return n;
+	while (n < nr && pfns[n] == pfns[0] - n)
+		n++;
+	*first = pfns[n - 1];
+	return n;
+}
+
+/*
+ * The same for single frames. Those that are adjacent are zeroed in one go: what is large enough goes past the caches, which costs
+ * half as much, and is right for more than a program uses soon.
+ */
+static void frame_prepare_bulk(struct quire *q, const u64 *pfns, unsigned nr, unsigned gfp)
+{
+	for (unsigned i = 0; poison_enabled(q) && i < nr; i++)
+		frame_alloc_debug(q, pfns[i], 0);
+	for (unsigned i = 0; gfp & GFP_ZERO && i < nr;) {
+		u64 first;
+		unsigned run = frame_run(pfns + i, nr - i, &first);
+
+		clear_pages(pfn_to_virt(q, first), run * PAGE_SIZE);
+		i += run;
+	}
+}
+
 unsigned frame_alloc_bulk_untyped(struct quire_cpu *cpu, unsigned nr, u64 *pfns, unsigned gfp)
 {
 	struct pcp_list *list = &cpu->pcp.list[0];
@@ -336,10 +369,7 @@ unsigned frame_alloc_bulk_untyped(struct quire_cpu *cpu, unsigned nr, u64 *pfns,
 		pfns[got++] = pfn;
 	}
 	count_event(cpu, PGALLOC, got);
-	if (gfp & GFP_ZERO || poison_enabled(cpu->q)) {
-		for (unsigned i = 0; i < got; i++)
-			frame_prepare(cpu->q, pfns[i], 0, gfp);
-	}
+	frame_prepare_bulk(cpu->q, pfns, got, gfp);
 	return got;
 }
 

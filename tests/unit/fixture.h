@@ -5,7 +5,11 @@
 
 #include "cmocka_setup.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "mm/instance.h"
 
@@ -49,6 +53,27 @@ static inline void fixture_stop(struct fixture *f)
 	assert_int_equal(frame_nr_free(f->q), f->nr_free);
 	quire_cpu_leave(f->cpu);
 	assert_int_equal(quire_destroy(f->q), 0);
+}
+
+/*
+ * A broken invariant is reported and ends the program: @misuse in a child process must. The child has none of the machine's threads,
+ * so @misuse does nothing that waits for them.
+ */
+static inline void assert_bug(struct fixture *f, void (*misuse)(struct fixture *f))
+{
+	int status;
+	pid_t child = fork();
+
+	assert_true(child >= 0);
+	if (!child) {
+		int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+		dup2(null, STDERR_FILENO);
+		misuse(f);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
 #endif

@@ -195,6 +195,73 @@ static void look_up_by_pfn(void **state)
 	fixture_stop(&f);
 }
 
+/* ------------------------------------------------------------------------------------- "bad page state" */
+
+static void put_once_too_often(struct fixture *f)
+{
+	struct folio *folio = folio_alloc(f->cpu, 0, 0, false);
+
+	folio_put(f->cpu, folio);
+	folio_put(f->cpu, folio);
+}
+
+static void put_while_mapped(struct fixture *f)
+{
+	struct folio *folio = folio_alloc(f->cpu, 0, 0, false);
+
+	folio_map_owned(folio, 1);
+	folio_put(f->cpu, folio);
+}
+
+static void free_while_referenced(struct fixture *f)
+{
+	folio_free(f->cpu, folio_alloc(f->cpu, 0, 0, false));
+}
+
+static void put_with_flag(struct fixture *f, enum folio_flag flag)
+{
+	struct folio *folio = folio_alloc(f->cpu, 2, 0, false);
+
+	folio_set(folio, flag);
+	folio_put(f->cpu, folio);
+}
+
+static void put_locked(struct fixture *f)
+{
+	put_with_flag(f, PG_locked);
+}
+
+static void put_under_writeback(struct fixture *f)
+{
+	put_with_flag(f, PG_writeback);
+}
+
+static void put_mlocked(struct fixture *f)
+{
+	put_with_flag(f, PG_mlocked);
+}
+
+static void unlock_unlocked(struct fixture *f)
+{
+	folio_unlock(f->cpu, folio_alloc(f->cpu, 0, 0, false));
+}
+
+static void misuse_is_caught(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	start(&f, 4u << 20);
+	assert_bug(&f, put_once_too_often);
+	assert_bug(&f, put_while_mapped);
+	assert_bug(&f, free_while_referenced);
+	assert_bug(&f, put_locked);
+	assert_bug(&f, put_under_writeback);
+	assert_bug(&f, put_mlocked);
+	assert_bug(&f, unlock_unlocked);
+	fixture_stop(&f);
+}
+
 /* ------------------------------------------------------------------------------------- memory runs out */
 
 static void until_nothing_is_left(void **state)
@@ -331,6 +398,7 @@ int main(void)
 		cmocka_unit_test(many_mappings_do_not_spill),
 		cmocka_unit_test(freezing),
 		cmocka_unit_test(look_up_by_pfn),
+		cmocka_unit_test(misuse_is_caught),
 		cmocka_unit_test(until_nothing_is_left),
 		cmocka_unit_test(look_ups_against_reuse),
 	};

@@ -319,6 +319,50 @@ static void freed_frames_are_poisoned(void **state)
 	model_stop(&m);
 }
 
+static void write_after_free(struct fixture *f)
+{
+	u64 pfn = frame_alloc(f->cpu, 0, GFP_KERNEL);
+
+	frame_free(f->cpu, pfn, 0);
+	pfn_to_virt(f->q, pfn)[1234] ^= 1;
+	frame_alloc(f->cpu, 0, GFP_ZERO);
+}
+
+static void write_before_first_use(struct fixture *f)
+{
+	u64 next = frame_alloc(f->cpu, 0, GFP_KERNEL) + 1;
+
+	pfn_to_virt(f->q, next)[PAGE_SIZE - 1] = 1;
+	frame_alloc(f->cpu, 0, GFP_KERNEL);
+}
+
+static void free_twice(struct fixture *f)
+{
+	u64 pfn = frame_alloc(f->cpu, 3, GFP_KERNEL);
+
+	frame_free(f->cpu, pfn, 3);
+	frame_free(f->cpu, pfn, 3);
+}
+
+static void free_reserved(struct fixture *f)
+{
+	frame_free(f->cpu, f->q->zero_pfn, 0);
+}
+
+static void misuse_is_caught(void **state)
+{
+	struct quire_config config = { .memory = 8u << 20, .nr_cpus = 1, .poison = true };
+	struct fixture f;
+
+	(void)state;
+	fixture_start(&f, &config);
+	assert_bug(&f, write_after_free);
+	assert_bug(&f, write_before_first_use);
+	assert_bug(&f, free_twice);
+	assert_bug(&f, free_reserved);
+	fixture_stop(&f);
+}
+
 /* The validation itself: damage of each kind is seen. */
 static void damage_is_reported(void **state)
 {
@@ -405,6 +449,7 @@ int main(void)
 		cmocka_unit_test(frames_rise_and_are_reused_last_in_first_out),
 		cmocka_unit_test(frames_are_zeroed_on_request),
 		cmocka_unit_test(freed_frames_are_poisoned),
+		cmocka_unit_test(misuse_is_caught),
 		cmocka_unit_test(damage_is_reported),
 		cmocka_unit_test(nodes_in_order_of_distance),
 	};

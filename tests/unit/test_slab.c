@@ -474,7 +474,36 @@ static void objects_travel_between_cpus(void **state)
 	cache_stop(&t);
 }
 
-/* ------------------------------------------------------------------------------------- the validation itself */
+/* ------------------------------------------------------------------------------------- misuse, and the validation itself */
+
+static void free_twice(struct fixture *f)
+{
+	struct kmem_cache *cache = &f->q->cache[CACHE_AVC];
+	void *object = kmem_cache_alloc(f->cpu, cache);
+
+	kmem_cache_free(f->cpu, cache, object);
+	kmem_cache_free(f->cpu, cache, object);
+	kmem_cache_drain(f->cpu, cache);
+}
+
+static void free_what_is_no_object(struct fixture *f)
+{
+	struct kmem_cache *cache = &f->q->cache[CACHE_AVC];
+
+	kmem_cache_free(f->cpu, cache, pfn_to_virt(f->q, frame_alloc(f->cpu, 0, GFP_KERNEL)));
+	kmem_cache_drain(f->cpu, cache);
+}
+
+static void misuse_is_caught(void **state)
+{
+	struct test_cache t;
+
+	(void)state;
+	cache_start(&t, 64, 64, 0, NULL);
+	assert_bug(&t.f, free_twice);
+	assert_bug(&t.f, free_what_is_no_object);
+	cache_stop(&t);
+}
 
 static void damage_is_reported(void **state)
 {
@@ -516,6 +545,7 @@ int main(void)
 		cmocka_unit_test(slabs_outlive_readers),
 		cmocka_unit_test(freed_after_a_grace_period),
 		cmocka_unit_test(objects_travel_between_cpus),
+		cmocka_unit_test(misuse_is_caught),
 		cmocka_unit_test(damage_is_reported),
 	};
 
