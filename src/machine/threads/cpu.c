@@ -11,7 +11,7 @@
 #include "host.h"
 
 /*
- * liburcu keeps its readers per thread. A thread is registered when it enters its first CPU and stays so until it ends,
+ * liburcu keeps its readers per thread. A thread is registered when it first acts as a CPU, and stays so until it ends,
  * which a key's destructor tells us. A program that uses the same flavour may have registered its threads itself: those
  * remain its own business.
  */
@@ -45,11 +45,16 @@ struct quire_cpu *host_current_cpu(void)
 	return current_cpu;
 }
 
+void *host_thread(void)
+{
+	return &current_cpu;
+}
+
 void machine_cpu_enter(struct quire_cpu *cpu)
 {
 	if (!URCU_TLS(urcu_memb_reader).registered)
 		register_thread();
-	cpu->machine.thread = &current_cpu;
+	cpu->machine.thread = host_thread();
 	current_cpu = cpu;
 }
 

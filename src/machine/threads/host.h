@@ -50,5 +50,7 @@ void io_close_ring(struct quire_cpu *cpu);
 
 /* ---- cpu.c: the CPU that the calling thread entered last and has not left, or NULL. For messages. */
 struct quire_cpu *host_current_cpu(void);
+/* What machine_cpu.thread of the calling thread's CPUs is. */
+void *host_thread(void);
 
 #endif

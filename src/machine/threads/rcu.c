@@ -54,6 +54,9 @@
 
 void rcu_read_lock(struct quire_cpu *cpu)
 {
+	/* A program may hand a CPU to another thread than the one that entered it. */
+	if (unlikely(cpu->machine.thread != host_thread()))
+		machine_cpu_enter(cpu);
 	cpu->machine.rcu_depth++;
 	urcu_memb_read_lock();
 }
