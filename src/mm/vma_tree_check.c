@@ -42,6 +42,8 @@ static void check_order(struct check *c, const struct vma_node *node)
 			complain(c, "vma tree: ranges overlap: end, next start", node->end[i - 1], start);
 		if (item_is_vma(node->item[i]) != (node->level == 0) || node->item[i] <= 1)
 			complain(c, "vma tree: slot holds the wrong kind: level, item", node->level, node->item[i]);
+		if (node->level == 0 && node->gap[i])
+			complain(c, "vma tree: gap inside a VMA: slot, pages", i, node->gap[i]);
 	}
 }
 
