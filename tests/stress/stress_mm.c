@@ -433,7 +433,7 @@ static unsigned effort(void)
 
 static void stress(uint32_t orders)
 {
-	struct stress s = { .rounds = 12 * effort(), .ops = 250 };
+	struct stress s = { .rounds = 30 * effort(), .ops = 250 };
 	struct worker *workers = calloc(NR_THREADS, sizeof(*workers));
 	pthread_t threads[NR_THREADS];
 	struct quire_stat stat;
