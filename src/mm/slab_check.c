@@ -48,19 +48,29 @@ static void check_slab(struct slab_check *check, const struct slab *slab)
 	check->nr_out += slab->nr - slab->nr_free;
 }
 
-/* Every slab of a list has at least @min free objects and at most all but @used. Returns how many slabs. */
-static u32 check_list(struct slab_check *check, const struct list_head *list, u32 min, u32 used)
+static void check_listed(struct slab_check *check, const struct slab *slab, bool right_list)
 {
-	const struct slab *slab;
-	u32 nr = 0;
+	if (!right_list)
+		violation(check, "slab on the wrong list: slab, free", (u64)(uintptr_t)slab, slab->nr_free);
+	check_slab(check, slab);
+}
 
-	list_for_each_entry(slab, list, list) {
-		check_slab(check, slab);
-		if (slab->nr_free < min || slab->nr_free + used > slab->nr)
-			violation(check, "slab on the wrong list: slab, free", (u64)(uintptr_t)slab, slab->nr_free);
-		nr++;
+/* Returns how many slabs are empty. */
+static u32 check_lists(struct slab_check *check)
+{
+	const struct kmem_cache *cache = check->cache;
+	const struct slab *slab;
+	u32 nr_empty = 0;
+
+	list_for_each_entry(slab, &cache->partial, list)
+		check_listed(check, slab, slab->nr_free > 0 && slab->nr_free < slab->nr);
+	list_for_each_entry(slab, &cache->full, list)
+		check_listed(check, slab, slab->nr_free == 0);
+	list_for_each_entry(slab, &cache->empty, list) {
+		check_listed(check, slab, slab->nr_free == slab->nr);
+		nr_empty++;
 	}
-	return nr;
+	return nr_empty;
 }
 
 /* The bitmap word and bit of an object that lies in a slab of this cache; NULL: it does not. */
@@ -111,12 +121,9 @@ static void check_stack_unmark(struct slab_check *check, const struct kmem_cache
 unsigned kmem_cache_validate(struct kmem_cache *cache, violation_fn report, void *arg)
 {
 	struct slab_check check = { .cache = cache, .report = report, .arg = arg };
-	u32 nr_empty;
+	u32 nr_empty = check_lists(&check);
 	u64 nr_stacked = 0;
 
-	check_list(&check, &cache->partial, 1, 1);
-	check_list(&check, &cache->full, 0, 1);
-	nr_empty = check_list(&check, &cache->empty, 1, 0);
 	if (nr_empty != cache->nr_empty)
 		violation(&check, "empty slabs: counted, found", cache->nr_empty, nr_empty);
 	if (check.nr_slabs != cache->nr_slabs)

@@ -70,17 +70,25 @@ static void every_order(void **state)
 static void bulk(void **state)
 {
 	static struct folio *folios[1000];
+	bool backwards = false;
 	struct fixture f;
 
 	(void)state;
 	start(&f, 16u << 20);
 	for (unsigned nr = 1; nr <= 1000; nr = nr * 3 + 1) {
 		assert_int_equal(folio_alloc_bulk(f.cpu, nr, folios, GFP_ZERO, nr & 1), nr);
-		for (unsigned i = 0; i < nr; i++)
+		for (unsigned i = 0; i < nr; i++) {
 			assert_fresh(&f, folios[i], 0, nr & 1);
+			assert_memory_equal(folio_address(f.q, folios[i]), folio_address(f.q, folios[i]) + 1,
+					    PAGE_SIZE - 1);
+			assert_int_equal(*folio_address(f.q, folios[i]), 0);
+			memset(folio_address(f.q, folios[i]), 0x66, PAGE_SIZE);
+		}
 		fixture_validate(&f);
+		/* Freed forwards they come back falling, backwards rising. */
 		for (unsigned i = 0; i < nr; i++)
-			folio_put(f.cpu, folios[i]);
+			folio_put(f.cpu, folios[backwards ? nr - 1 - i : i]);
+		backwards = !backwards;
 	}
 	assert_int_equal(quire_event_sum(f.q, FOLIO_ALLOC_0), 1 + 4 + 13 + 40 + 121 + 364);
 	assert_int_equal(quire_event_sum(f.q, PGFREE), quire_event_sum(f.q, PGALLOC) - quire_event_sum(f.q, NR_SLAB));

@@ -430,6 +430,14 @@ static void nodes_in_order_of_distance(void **state)
 		nr++;
 	}
 	assert_int_equal(nr, 3072);
+	/* Those of other nodes are freed last, and yet are not what is had first. */
+	for (u64 i = 0; i < nr; i++)
+		frame_free(f.cpu, pfns[i], 0);
+	for (nr = 0; nr < 600; nr++) {
+		pfns[nr] = frame_alloc(f.cpu, 0, GFP_KERNEL);
+		assert_int_equal(pfn_node(f.q, pfns[nr])->id, 0);
+	}
+	fixture_validate(&f);
 	while (nr)
 		frame_free(f.cpu, pfns[--nr], 0);
 	quire_drain(f.cpu);

@@ -108,6 +108,18 @@ static void any_size_and_alignment(void **state)
 		cache_check(&t);
 		while (t.nr)
 			give(&t, (u32)random_below(&random, t.nr));
+		/* In order, as whole slabs: forwards, then backwards. */
+		while (t.nr < max)
+			take(&t, kmem_cache_alloc(t.f.cpu, &t.cache));
+		for (u32 k = 0; k < max; k++)
+			kmem_cache_free(t.f.cpu, &t.cache, t.object[k]);
+		t.nr = 0;
+		cache_check(&t);
+		while (t.nr < max)
+			take(&t, kmem_cache_alloc(t.f.cpu, &t.cache));
+		while (t.nr)
+			give(&t, t.nr - 1);
+		cache_check(&t);
 		cache_stop(&t);
 	}
 }

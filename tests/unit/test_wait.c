@@ -234,6 +234,120 @@ static void the_lock_is_handed_over_in_order(void **state)
 	arena_stop(&a, worker);
 }
 
+/* ------------------------------------------------------------------------------------- one step at a time
+ *
+ * With the bucket's lock held a thread stops where it would take it, and what it has done until then can be looked at. (The
+ * word of a spin lock is 2 when somebody sleeps for it.)
+ */
+
+static struct wait_bucket *bucket_hold(struct arena *a)
+{
+	struct wait_bucket *bucket = wait_bucket(a->f.q, a->folio);
+
+	spin_lock(&bucket->lock);
+	return bucket;
+}
+
+static void await_stopped(struct wait_bucket *bucket)
+{
+	while (READ_ONCE(bucket->lock.word) != 2)
+		sleep_us(100);
+}
+
+/* The lock becomes free just before a waiter queues itself: it must look again, nobody will wake it. */
+static void freed_before_the_waiter_is_queued(void **state)
+{
+	struct worker worker[NR_THREADS];
+	struct wait_bucket *bucket;
+	struct arena a;
+
+	(void)state;
+	arena_start(&a, worker);
+	folio_lock(a.f.cpu, a.folio);
+	bucket = bucket_hold(&a);
+	assert_int_equal(pthread_create(&worker[1].thread, NULL, wait_for_lock, &worker[1]), 0);
+	await_stopped(bucket);
+	folio_unlock(a.f.cpu, a.folio);
+	spin_unlock(&bucket->lock);
+	pthread_join(worker[1].thread, NULL);
+	assert_int_equal(a.turns[1], 1);
+	folio_unlock(a.f.cpu, a.folio);
+	arena_stop(&a, worker);
+}
+
+static void *put_wait(void *arg)
+{
+	struct worker *w = arg;
+
+	folio_put_wait_locked(w->cpu, w->a->folio);
+	return NULL;
+}
+
+/* The reference goes only when the waiter is in the queue, and then before it sleeps. */
+static void put_after_queueing_and_before_sleeping(void **state)
+{
+	struct worker worker[NR_THREADS];
+	struct wait_bucket *bucket;
+	struct arena a;
+
+	(void)state;
+	arena_start(&a, worker);
+	folio_lock(a.f.cpu, a.folio);
+	folio_get(a.folio);
+	bucket = bucket_hold(&a);
+	assert_int_equal(pthread_create(&worker[1].thread, NULL, put_wait, &worker[1]), 0);
+	await_stopped(bucket);
+	assert_int_equal(folio_refcount(a.folio), 2);
+	spin_unlock(&bucket->lock);
+	while (folio_refcount(a.folio) != 1)
+		sleep_us(100);
+	assert_true(is_queued(&a, worker[1].cpu));
+	folio_unlock(a.f.cpu, a.folio);
+	pthread_join(worker[1].thread, NULL);
+	arena_stop(&a, worker);
+}
+
+static void *wait_writeback(void *arg)
+{
+	struct worker *w = arg;
+
+	folio_wait_writeback(w->cpu, w->a->folio);
+	return NULL;
+}
+
+static void *end_writeback(void *arg)
+{
+	struct worker *w = arg;
+
+	folio_end_writeback(w->cpu, w->a->folio);
+	return NULL;
+}
+
+/* The bit is clear, the waiters are not woken yet: the reference must be there still. */
+static void writeback_holds_its_reference_until_waiters_are_woken(void **state)
+{
+	struct worker worker[NR_THREADS];
+	struct wait_bucket *bucket;
+	struct arena a;
+
+	(void)state;
+	arena_start(&a, worker);
+	folio_get(a.folio);
+	folio_set(a.folio, PG_writeback);
+	assert_int_equal(pthread_create(&worker[1].thread, NULL, wait_writeback, &worker[1]), 0);
+	while (!is_queued(&a, worker[1].cpu))
+		sleep_us(100);
+	bucket = bucket_hold(&a);
+	assert_int_equal(pthread_create(&worker[2].thread, NULL, end_writeback, &worker[2]), 0);
+	await_stopped(bucket);
+	assert_false(folio_test(a.folio, PG_writeback));
+	assert_int_equal(folio_refcount(a.folio), 2);
+	spin_unlock(&bucket->lock);
+	pthread_join(worker[1].thread, NULL);
+	pthread_join(worker[2].thread, NULL);
+	arena_stop(&a, worker);
+}
+
 /* ------------------------------------------------------------------------------------- waiting without a reference */
 
 /*
@@ -387,6 +501,9 @@ int main(void)
 		cmocka_unit_test(one_owner_at_a_time),
 		cmocka_unit_test(nobody_starves),
 		cmocka_unit_test(the_lock_is_handed_over_in_order),
+		cmocka_unit_test(freed_before_the_waiter_is_queued),
+		cmocka_unit_test(put_after_queueing_and_before_sleeping),
+		cmocka_unit_test(writeback_holds_its_reference_until_waiters_are_woken),
 		cmocka_unit_test(waiting_without_a_reference),
 		cmocka_unit_test(waiting_for_writeback),
 		cmocka_unit_test(folios_that_share_a_bucket),
