@@ -35,6 +35,7 @@ struct content {
 	uint64_t base_page;	      /* page of that file */
 	uint64_t lazy;		      /* [a] lines that may also read as zeroes: MADV_FREE, and not stored to since */
 	uint32_t next;		      /* [a] counts stores, so that they go round the page */
+	uint32_t last;		      /* [a] the line that was stored to last, plus one; 0: none */
 	uint32_t checked;	      /* [a] counts checks, likewise */
 	uint32_t mark[CONTENT_LINES]; /* [o] */
 };

@@ -16,12 +16,14 @@ void perform_run(struct replay_cpu *cpu, struct quire_mm *mm)
 }
 
 /* Tears the address space down. Other CPUs have left it: the reading thread saw to that. */
-static void end_address_space(struct replay_cpu *cpu, struct replay_process *process)
+static void end_address_space(struct replay_cpu *cpu, const struct work_item *item)
 {
+	struct replay_process *process = item->process;
 	uint64_t begin;
 
 	if (!process->mm)
 		return;
+	perform_sweep(cpu, item);
 	perform_run(cpu, NULL);
 	begin = timing_now();
 	quire_mm_put(cpu->cpu, process->mm);
@@ -46,7 +48,7 @@ void perform_start(struct replay_cpu *cpu, const struct work_item *item)
 	struct replay_process *process = item->process;
 	int err;
 
-	end_address_space(cpu, process);
+	end_address_space(cpu, item);
 	err = quire_mm_create(cpu->cpu, &layout, &process->mm);
 	if (err) {
 		process->mm = NULL;
@@ -85,7 +87,7 @@ void perform_fork(struct replay_cpu *cpu, const struct work_item *item)
 
 void perform_exit(struct replay_cpu *cpu, const struct work_item *item)
 {
-	end_address_space(cpu, item->process);
+	end_address_space(cpu, item);
 }
 
 /* ----------------------------------------------------------------------------------------------------- samples */

@@ -23,6 +23,9 @@ void perform_fork(struct replay_cpu *cpu, const struct work_item *item);
 void perform_exit(struct replay_cpu *cpu, const struct work_item *item);
 void perform_sample(struct replay_cpu *cpu, const struct work_item *item);
 
+/* sweep.c: compares all that the process's address space has to itself. */
+void perform_sweep(struct replay_cpu *cpu, const struct work_item *item);
+
 /* filestore.c: QREC_FILE, QREC_FILE_SIZE, QREC_FILE_PUNCH. */
 void perform_file(struct replay_cpu *cpu, const struct work_item *item);
 /* Checks what was written back to the files' copies on the host, and gives all files up. At the end, alone. */

@@ -10,6 +10,8 @@
 #include <signal.h>
 #include <string.h>
 
+#define CHECK_LINES 4u /* read at once */
+
 /* The lines of a page that a CPU may use: first, first + step, ... below @end. */
 struct lines {
 	unsigned first, step, end;
@@ -30,12 +32,15 @@ static struct lines my_lines(const struct replay_cpu *cpu, const struct work_ite
 	return lines;
 }
 
-/* The line whose turn it is when @count others had theirs. */
-static unsigned line_at(struct lines lines, uint32_t count)
+/*
+ * The line whose turn it is when @count others had theirs. Processes begin in different places: if fork has left parent
+ * and child the same memory by mistake, neither must repair by chance what the other breaks.
+ */
+static unsigned line_at(const struct work_item *item, struct lines lines, uint32_t count)
 {
 	unsigned nr = (lines.end - lines.first + lines.step - 1) / lines.step;
 
-	return lines.first + lines.step * (count % nr);
+	return lines.first + lines.step * ((count + item->process->id * 23) % nr);
 }
 
 /* ------------------------------------------------------------------------------------------------------ errors */
@@ -80,7 +85,7 @@ static void fail_wrong(struct replay_cpu *cpu, const struct replay_place *place,
 		    addr + at, want[at], expected[at / 8], wanted, have[at], actual[at / 8], found);
 }
 
-/* --------------------------------------------------------------------------------------------------- accesses */
+/* ---------------------------------------------------------------------------------------------------- accesses */
 
 static int access_line(struct replay_cpu *cpu, enum qrec_op kind, uint64_t addr, uint64_t *words, uint64_t len)
 {
@@ -107,16 +112,13 @@ static bool access_timed(struct replay_cpu *cpu, const struct replay_place *plac
 	return !err;
 }
 
-/* Reads one line and compares it. MADV_FREE leaves two right answers until the line is stored to. */
-static bool check_line(struct replay_cpu *cpu, const struct replay_place *place, enum qrec_op kind, uint64_t addr,
-		       const struct content *content, unsigned line)
+/* Compares one line. MADV_FREE leaves two right answers until the line is stored to. */
+static bool compare_line(struct replay_cpu *cpu, const struct replay_place *place, uint64_t addr,
+			 const struct content *content, unsigned line, const uint64_t *actual)
 {
 	static const uint64_t zeroes[CONTENT_WORDS];
-	uint64_t actual[CONTENT_WORDS], expected[CONTENT_WORDS];
+	uint64_t expected[CONTENT_WORDS];
 
-	addr += line * CONTENT_LINE;
-	if (!access_timed(cpu, place, kind, addr, actual, CONTENT_LINE))
-		return false;
 	if (!content_expected(content, line, expected))
 		return true;
 	cpu->checked++;
@@ -125,31 +127,60 @@ static bool check_line(struct replay_cpu *cpu, const struct replay_place *place,
 	if (content && __atomic_load_n(&content->lazy, __ATOMIC_RELAXED) >> line & 1 &&
 	    !memcmp(actual, zeroes, CONTENT_LINE))
 		return true;
-	fail_wrong(cpu, place, addr, expected, actual);
+	fail_wrong(cpu, place, addr + line * CONTENT_LINE, expected, actual);
 	return false;
 }
 
-/* A load or fetch: a line that comes round, and the one that was stored to last. */
-static bool touch_read(struct replay_cpu *cpu, const struct replay_place *place, enum qrec_op kind, uint64_t addr,
-		       const struct model_access *access, struct lines lines)
+/* Reads @nr lines from @line on with one access, and compares them. */
+static bool check_lines(struct replay_cpu *cpu, const struct replay_place *place, enum qrec_op kind, uint64_t addr,
+			const struct content *content, unsigned line, unsigned nr)
+{
+	uint64_t actual[CHECK_LINES * CONTENT_WORDS];
+
+	if (!access_timed(cpu, place, kind, addr + line * CONTENT_LINE, actual, nr * CONTENT_LINE))
+		return false;
+	for (unsigned i = 0; i < nr; i++)
+		if (!compare_line(cpu, place, addr, content, line + i, &actual[i * CONTENT_WORDS]))
+			return false;
+	return true;
+}
+
+/* Some lines whose turn it is: one, or several that follow each other if all are ours. */
+static bool check_some(struct replay_cpu *cpu, const struct work_item *item, const struct replay_place *place,
+		       enum qrec_op kind, uint64_t addr, const struct content *content, uint32_t count,
+		       struct lines lines)
+{
+	unsigned line = line_at(item, lines, lines.step > 1 ? count : count * CHECK_LINES), nr = 1;
+
+	if (lines.step == 1)
+		nr = lines.end - line < CHECK_LINES ? lines.end - line : CHECK_LINES;
+	return check_lines(cpu, place, kind, addr, content, line, nr);
+}
+
+/* A load or fetch: lines that come round, and the one that was stored to last. */
+static bool touch_read(struct replay_cpu *cpu, const struct work_item *item, const struct replay_place *place,
+		       enum qrec_op kind, uint64_t addr, const struct model_access *access, struct lines lines)
 {
 	struct content *content = access->content;
 	uint32_t count, last;
 
 	if (!content)
-		return check_line(cpu, place, kind, addr, NULL, line_at(lines, (uint32_t)place->event));
+		return check_some(cpu, item, place, kind, addr, NULL, (uint32_t)place->event, lines);
 	count = __atomic_fetch_add(&content->checked, 1, __ATOMIC_RELAXED);
-	last = __atomic_load_n(&content->next, __ATOMIC_RELAXED);
-	if (!check_line(cpu, place, kind, addr, content, line_at(lines, count)))
+	last = __atomic_load_n(&content->last, __ATOMIC_RELAXED);
+	if (!check_some(cpu, item, place, kind, addr, content, count, lines))
 		return false;
-	return !last || check_line(cpu, place, kind, addr, content, line_at(lines, last - 1));
+	/* Not if it is another CPU's, which may be storing to it right now, or behind the end of a file. */
+	if (!last || last > lines.end || (last - 1) % lines.step != lines.first % lines.step)
+		return true;
+	return check_lines(cpu, place, kind, addr, content, last - 1, 1);
 }
 
-static bool touch_write(struct replay_cpu *cpu, const struct replay_place *place, uint64_t addr,
-			const struct model_access *access, struct lines lines)
+static bool touch_write(struct replay_cpu *cpu, const struct work_item *item, const struct replay_place *place,
+			uint64_t addr, const struct model_access *access, struct lines lines)
 {
 	struct content *content = access->content;
-	unsigned line = line_at(lines, __atomic_fetch_add(&content->next, 1, __ATOMIC_RELAXED));
+	unsigned line = line_at(item, lines, __atomic_fetch_add(&content->next, 1, __ATOMIC_RELAXED));
 	uint32_t mark = content_mark(place->event);
 	uint64_t words[CONTENT_WORDS];
 
@@ -157,6 +188,7 @@ static bool touch_write(struct replay_cpu *cpu, const struct replay_place *place
 	if (!access_timed(cpu, place, QREC_STORE, addr + line * CONTENT_LINE, words, CONTENT_LINE))
 		return false;
 	content->mark[line] = mark;
+	__atomic_store_n(&content->last, line + 1, __ATOMIC_RELAXED);
 	__atomic_fetch_and(&content->lazy, ~(1ull << line), __ATOMIC_RELAXED);
 	return true;
 }
@@ -203,8 +235,8 @@ static bool touch_memory(struct replay_cpu *cpu, const struct work_item *item, c
 	if (!access->lines)
 		return touch_blindly(cpu, place, kind, addr, access);
 	if (kind == QREC_STORE)
-		return touch_write(cpu, place, addr, access, lines);
-	return touch_read(cpu, place, kind, addr, access, lines);
+		return touch_write(cpu, item, place, addr, access, lines);
+	return touch_read(cpu, item, place, kind, addr, access, lines);
 }
 
 bool perform_touch(struct replay_cpu *cpu, const struct work_item *item, const struct replay_place *place,
