@@ -38,7 +38,7 @@ static void share_anon_entry(struct fork_copy *c, u64 *entry, u64 value)
 	if (page_anon_exclusive(c->cpu->q, pte_pfn(value)))
 		page_clear_anon_exclusive(c->cpu->q, pte_pfn(value));
 	if (pte_write(value)) {
-		pte_wrprotect_atomic(entry);
+		pte_wrprotect(entry, value);
 		c->shared = true;
 	}
 }

@@ -94,15 +94,18 @@ static inline bool page_anon_exclusive(struct quire *q, u64 pfn)
 	return READ_ONCE(q->pages[pfn].word) & PAGE_EXCLUSIVE;
 }
 
-/* PTL of the only mapping held. Atomic because another bit of the word (hwpoison) may be set by anybody. */
+/*
+ * PTL of the only mapping held: then nobody else changes the word, and no read-modify-write is needed. (Hwpoison, when it
+ * comes, is set once the frame is unmapped, or under that same PTL.)
+ */
 static inline void page_set_anon_exclusive(struct quire *q, u64 pfn)
 {
-	__atomic_fetch_or(&q->pages[pfn].word, PAGE_EXCLUSIVE, __ATOMIC_RELAXED);
+	WRITE_ONCE(q->pages[pfn].word, READ_ONCE(q->pages[pfn].word) | PAGE_EXCLUSIVE);
 }
 
 static inline void page_clear_anon_exclusive(struct quire *q, u64 pfn)
 {
-	__atomic_fetch_and(&q->pages[pfn].word, ~PAGE_EXCLUSIVE, __ATOMIC_RELAXED);
+	WRITE_ONCE(q->pages[pfn].word, READ_ONCE(q->pages[pfn].word) & ~PAGE_EXCLUSIVE);
 }
 
 static inline void count_event(struct quire_cpu *cpu, enum vm_event event, u64 n)

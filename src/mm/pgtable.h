@@ -122,10 +122,22 @@ static inline bool pte_cmpxchg(pte_t *ptep, pte_t *old, pte_t new_pte)
 	return __atomic_compare_exchange_n(ptep, old, new_pte, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 
-/* Clears the writable bit, keeping what the MMU sets meanwhile; returns the entry before. PTL held. */
-static inline pte_t pte_wrprotect_atomic(pte_t *ptep)
+/*
+ * Has the MMU nothing left to set in this present entry? It sets accessed once, and dirty only through a writable entry. Such
+ * an entry changes under its PTL only, so whoever holds that may read, modify and plainly write it.
+ */
+static inline bool pte_settled(pte_t pte)
 {
-	return __atomic_fetch_and(ptep, ~_PAGE_RW, __ATOMIC_ACQ_REL);
+	return (pte & _PAGE_ACCESSED) && (pte & (_PAGE_DIRTY | _PAGE_RW)) != _PAGE_RW;
+}
+
+/* Clears the writable bit of the entry that was read as @pte, keeping what the MMU sets meanwhile. PTL held. */
+static inline void pte_wrprotect(pte_t *ptep, pte_t pte)
+{
+	if (pte_settled(pte))
+		pte_set(ptep, pte & ~_PAGE_RW);
+	else
+		__atomic_fetch_and(ptep, ~_PAGE_RW, __ATOMIC_ACQ_REL);
 }
 
 /* -------------------------------------------------------------------------------- walking */

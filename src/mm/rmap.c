@@ -5,13 +5,6 @@
 
 /* ---------------------------------------------------------------------------------------- counting */
 
-enum mm_counter folio_mm_counter(const struct folio *folio)
-{
-	if (folio_anon(folio))
-		return MM_ANONPAGES;
-	return folio_test(folio, PG_swapbacked) ? MM_SHMEMPAGES : MM_FILEPAGES;
-}
-
 void mm_count_mapped(struct quire_cpu *cpu, struct quire_mm *mm, const struct folio *folio, s64 pages)
 {
 	enum mm_counter counter = folio_mm_counter(folio);
@@ -79,13 +72,6 @@ void folio_add_file_rmap(struct quire_cpu *cpu, struct folio *folio, struct vma 
 	folio_map_many(folio, nr);
 	if (unlikely(vma->flags & VM_LOCKED))
 		folio_mlock(cpu, folio, nr);
-}
-
-void folio_remove_rmap_keep_refs(struct quire_cpu *cpu, struct folio *folio, pte_t pte, u32 nr)
-{
-	if (unlikely(pte & _PAGE_MLOCKED))
-		folio_munlock(cpu, folio, nr);
-	folio_unmap_keep_refs(folio, nr);
 }
 
 /* ---------------------------------------------------------------------------------------- walking */

@@ -67,16 +67,26 @@ struct anon_vma *folio_lock_anon_vma_read(struct quire_cpu *cpu, struct folio *f
 void folio_add_new_anon_rmap(struct quire_cpu *cpu, struct folio *folio, struct vma *vma, u64 addr, u32 nr);
 /* @nr more entries of a page-cache folio in @vma; each brings a reference. */
 void folio_add_file_rmap(struct quire_cpu *cpu, struct folio *folio, struct vma *vma, u32 nr);
-/* Removes @nr entries' mappings but leaves their references to the caller. @pte is one of the entries: all of them had the
- * same _PAGE_MLOCKED bit. */
-void folio_remove_rmap_keep_refs(struct quire_cpu *cpu, struct folio *folio, pte_t pte, u32 nr);
 /* The bits of an entry mapped in @vma, without _PAGE_RW: permissions, and whether it counts as mlocked. */
 u64 vma_entry_bits(const struct vma *vma);
 /* @nr entries of the folio start or stop counting as mlocked. PTL held. */
 void folio_mlock(struct quire_cpu *cpu, struct folio *folio, u32 nr);
 void folio_munlock(struct quire_cpu *cpu, struct folio *folio, u32 nr);
+/* Removes @nr entries' mappings but leaves their references to the caller. @pte is one of the entries: all of them had the
+ * same _PAGE_MLOCKED bit. */
+static inline void folio_remove_rmap_keep_refs(struct quire_cpu *cpu, struct folio *folio, pte_t pte, u32 nr)
+{
+	if (unlikely(pte & _PAGE_MLOCKED))
+		folio_munlock(cpu, folio, nr);
+	folio_unmap_keep_refs(folio, nr);
+}
 /* Which counter of the resident set a folio's pages belong to. */
-enum mm_counter folio_mm_counter(const struct folio *folio);
+static inline enum mm_counter folio_mm_counter(const struct folio *folio)
+{
+	if (folio_anon(folio))
+		return MM_ANONPAGES;
+	return folio_test(folio, PG_swapbacked) ? MM_SHMEMPAGES : MM_FILEPAGES;
+}
 /* @pages more (fewer) of @folio's pages are mapped in @mm. */
 void mm_count_mapped(struct quire_cpu *cpu, struct quire_mm *mm, const struct folio *folio, s64 pages);
 

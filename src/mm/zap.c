@@ -31,13 +31,13 @@ static bool should_zap_markers(const struct zap_details *details)
 }
 
 /*
- * Clears a present entry and returns what it was. For an exclusive anonymous page a plain store will do: its dirty bit
- * matters to nobody any more, and a bit that the MMU sets meanwhile is lost with the entry. Others need the exchange,
- * because the folio must learn of a store that came just before (invariant 83).
+ * Clears a present entry and returns what it was. A plain store will do where nothing can be lost: no CPU runs the address
+ * space, the MMU has nothing left to set, or the page is anonymous and exclusive, so that its dirty bit matters to nobody
+ * any more. Others need the exchange, because the folio must learn of a store that came just before (invariant 83).
  */
-static pte_t zap_clear(pte_t *ptep, pte_t pte, bool exclusive)
+static pte_t zap_clear(const struct zap *zap, pte_t *ptep, pte_t pte, bool exclusive)
 {
-	if (!exclusive)
+	if (!exclusive && !zap->tlb->fullmm && !pte_settled(pte))
 		return pte_get_and_clear(ptep);
 	WRITE_ONCE(*ptep, 0);
 	return pte;
@@ -59,7 +59,7 @@ static u32 zap_present(struct zap *zap, pte_t *ptep, pte_t pte, u64 addr, u32 ma
 {
 	struct quire *q = zap->tlb->cpu->q;
 	struct folio *folio;
-	pte_t bits = 0;
+	pte_t bits;
 	bool exclusive;
 	u32 nr;
 
@@ -75,8 +75,9 @@ static u32 zap_present(struct zap *zap, pte_t *ptep, pte_t pte, u64 addr, u32 ma
 	if (!should_zap_folio(zap->details, folio))
 		return nr;
 	exclusive = page_anon_exclusive(q, pte_pfn(pte)) && nr == 1;
-	for (u32 i = 0; i < nr; i++)
-		bits |= zap_clear(ptep + i, pte, exclusive);
+	bits = zap_clear(zap, ptep, pte, exclusive);
+	for (u32 i = 1; i < nr; i++)
+		bits |= zap_clear(zap, ptep + i, pte_read(ptep + i), false);
 	tlb_gather_range(zap->tlb, addr, addr + ((u64)nr << PAGE_SHIFT));
 	zap_transfer_bits(zap->tlb->cpu, folio, bits);
 	rss_delta_add(&zap->rss, folio, nr);
