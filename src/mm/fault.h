@@ -34,7 +34,8 @@ int handle_mm_fault(struct quire_cpu *cpu, struct quire_mm *mm, u64 addr, unsign
  * -EFAULT: the access would be a signal all the same (end of file, guard). Pages done so far stay.
  */
 int populate_range(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, bool write);
-/* As populate for mlock and MAP_LOCKED: writes to private writable VMAs, reads elsewhere, skips PROT_NONE and LOCKONFAULT. */
+/* As populate for mlock and MAP_LOCKED: writes to private writable VMAs, reads elsewhere, skips LOCKONFAULT; -EFAULT at
+ * the first VMA that may not be accessed. */
 int mm_populate(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 len);
 
 /*

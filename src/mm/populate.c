@@ -26,8 +26,8 @@ static u32 none_run(const pte_t *ptep, u32 max)
 /* The zero page into up to @nr entries from f->addr on. */
 static int populate_zero(struct vm_fault *f, u32 nr)
 {
-	pte_t zero = pte_mk(f->cpu->q->zero_pfn, (vma_entry_bits(f->vma) & ~_PAGE_MLOCKED) | _PAGE_SPECIAL |
-							 _PAGE_ACCESSED);
+	pte_t zero =
+		pte_mk(f->cpu->q->zero_pfn, (vma_entry_bits(f->vma) & ~_PAGE_MLOCKED) | _PAGE_SPECIAL | _PAGE_ACCESSED);
 	pte_t *ptep = pte_offset_map_lock(f->mm, f->pmd, f->addr, &f->pt);
 	u32 done = 0;
 
@@ -199,11 +199,13 @@ int populate_range(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 en
 }
 
 /* What mlock and MAP_POPULATE do to one VMA: break copy-on-write where it can be written, read elsewhere, even where only
- * execution is allowed. */
+ * execution is allowed. Where nothing is allowed it fails, which mlock tells and the others ignore. */
 static int mm_populate_vma(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, u64 flags)
 {
-	if (!(flags & VM_ACCESS_FLAGS) || (flags & VM_LOCKONFAULT))
+	if (flags & VM_LOCKONFAULT)
 		return 0;
+	if (!(flags & VM_ACCESS_FLAGS))
+		return -EFAULT;
 	return populate_flags(cpu, mm, start, end,
 			      (flags & (VM_WRITE | VM_SHARED)) == VM_WRITE ? FAULT_WRITE : FAULT_FORCE);
 }
