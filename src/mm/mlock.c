@@ -162,7 +162,8 @@ void mm_populate_each(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64
 {
 	u64 stop = 0;
 
-	for (; next_to_populate(mm, &start, end, &stop, mask, wanted); start = stop)
+	/* At the end of the range its last VMA may still be found. */
+	for (; start < end && next_to_populate(mm, &start, end, &stop, mask, wanted); start = stop)
 		mm_populate(cpu, mm, start, stop - start);
 }
 
