@@ -158,7 +158,7 @@ struct machine_file; /* a backing file or device */
 #define VM_BUG_ON2(cond, a, b) BUG_ON2(cond, a, b)
 #else
 #define VM_BUG_ON(cond) ((void)sizeof(!(cond)))
-#define VM_BUG_ON2(cond, a, b) ((void)sizeof(!(cond)), (void)sizeof(a), (void)sizeof(b))
+#define VM_BUG_ON2(cond, a, b) ((void)sizeof(!(cond)), (void)sizeof((u64)(a)), (void)sizeof((u64)(b)))
 #endif
 
 #endif

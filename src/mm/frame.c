@@ -420,13 +420,12 @@ unsigned frame_alloc_bulk(struct quire_cpu *cpu, unsigned nr, u64 *pfns, unsigne
 static void frame_free_block(struct quire_cpu *cpu, u64 pfn, unsigned order)
 {
 	struct pcp *pcp = &cpu->pcp;
+	bool local = pcp_is_local(pcp, pfn);
 
-	if (!pcp_is_local(pcp, pfn)) {
-		node_free(cpu, pfn, order);
-	} else if (order < PCP_ORDERS) {
+	if (local && order < PCP_ORDERS) {
 		if (pcp_push(&pcp->list[order], pfn))
 			pcp_trim(cpu->q, &pcp->list[order], order);
-	} else if (order == MAX_FOLIO_ORDER && pcp->huge_count < pcp->huge_max) {
+	} else if (local && order == MAX_FOLIO_ORDER && pcp->huge_count < pcp->huge_max) {
 		pcp->huge[pcp->huge_count] = (u32)pfn;
 		WRITE_ONCE(pcp->huge_count, pcp->huge_count + 1);
 	} else {

@@ -105,7 +105,7 @@ static void boot_caches(struct quire *q, struct kmem_cache_cpu *stacks)
 
 	for (unsigned id = 0; id < NR_CACHES; id++)
 		kmem_cache_init(&q->cache[id], q, caches[id].name, (u32)caches[id].size, (u32)caches[id].align,
-				caches[id].flags, caches[id].ctor, stacks + id * cpus);
+				caches[id].flags, caches[id].ctor, stacks + (size_t)id * cpus);
 }
 
 struct quire *quire_boot(void *arena, u64 size, const struct quire_config *config, struct machine *machine)

@@ -39,7 +39,7 @@ static u32 slab_capacity(u32 size, u32 align, u32 order)
 
 void *kmem_cache_object(const struct kmem_cache *cache, struct slab *slab, u32 index)
 {
-	return (char *)slab + slab_offset(slab->nr, cache->align) + index * cache->size;
+	return (char *)slab + slab_offset(slab->nr, cache->align) + (size_t)index * cache->size;
 }
 
 u32 kmem_cache_index(const struct kmem_cache *cache, const struct slab *slab, const void *address)
@@ -47,6 +47,12 @@ u32 kmem_cache_index(const struct kmem_cache *cache, const struct slab *slab, co
 	u32 offset = (u32)((const char *)address - (const char *)slab) - slab_offset(slab->nr, cache->align);
 
 	return (u32)((u64)offset * cache->reciprocal >> 32);
+}
+
+/* The @n low bits, n up to 64. */
+static inline u64 low_bits(u32 n)
+{
+	return n < 64 ? (1ull << n) - 1 : ~0ull;
 }
 
 /* The slab that an address is in. The descriptor does not change while any object of the slab is in use. */
@@ -112,7 +118,7 @@ static void slab_construct(struct kmem_cache *cache, struct slab *slab)
 		object_poison(cache, object);
 	}
 	for (u32 i = 0; i < slab->nr; i += 64)
-		slab->free[i / 64] = slab->nr - i < 64 ? (1ull << (slab->nr - i)) - 1 : ~0ull;
+		slab->free[i / 64] = low_bits(slab->nr - i);
 }
 
 /* A slab on no list, all its objects free. NULL: no memory. May sleep unless GFP_NORETRY. Caller: holds no lock. */
@@ -195,7 +201,7 @@ static u32 slab_take(struct kmem_cache *cache, struct slab *slab, void **objects
 			u32 run = bit_run(slab->free[word] >> first, nr - got);
 			char *object = base + (u64)first * size;
 
-			slab->free[word] &= ~(~0ull >> (64 - run) << first);
+			slab->free[word] &= ~(low_bits(run) << first);
 			for (; run; run--, object += size)
 				objects[got++] = object;
 		}
@@ -275,7 +281,7 @@ static void slab_set_free(struct slab *slab, u32 first, u32 nr)
 {
 	while (nr) {
 		u32 n = 64 - first % 64 < nr ? 64 - first % 64 : nr;
-		u64 bits = ~0ull >> (64 - n) << first % 64;
+		u64 bits = low_bits(n) << first % 64;
 
 		BUG_ON2(slab->free[first / 64] & bits /* freed twice: cache, first object */, slab->cache, first);
 		slab->free[first / 64] |= bits;

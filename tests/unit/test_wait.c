@@ -153,7 +153,7 @@ static void one_owner_at_a_time(void **state)
 	for (unsigned i = 0; i < NR_THREADS; i++)
 		turns += a.turns[i];
 	assert_int_equal(a.counter, turns);
-	assert_true(turns > NR_THREADS * 2000);
+	assert_true(turns > NR_THREADS * 2000ull);
 	arena_stop(&a, worker);
 }
 
