@@ -36,10 +36,7 @@ bool folio_try_get(struct folio *folio)
 
 static inline void folio_drop(struct quire_cpu *cpu, struct folio *folio, u32 nr)
 {
-	u64 old = __atomic_fetch_sub(&folio->refs, nr, __ATOMIC_ACQ_REL);
-
-	BUG_ON2(REFS_REFCOUNT(old) < nr, folio->pfn, old);
-	if (REFS_REFCOUNT(old) == nr)
+	if (folio_put_many_testzero(folio, nr))
 		folio_free(cpu, folio);
 }
 

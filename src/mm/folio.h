@@ -166,6 +166,14 @@ bool folio_try_get(struct folio *folio);
 /* Drops a reference; the last one frees the folio. Never sleeps. */
 void folio_put(struct quire_cpu *cpu, struct folio *folio);
 void folio_put_many(struct quire_cpu *cpu, struct folio *folio, u32 nr);
+/* Drops @nr references; true when none is left: nothing else holds the folio, and the caller must call folio_free. */
+static inline bool folio_put_many_testzero(struct folio *folio, u32 nr)
+{
+	u64 old = __atomic_fetch_sub(&folio->refs, nr, __ATOMIC_ACQ_REL);
+
+	BUG_ON2(REFS_REFCOUNT(old) < nr, folio->pfn, old);
+	return REFS_REFCOUNT(old) == nr;
+}
 
 /*
  * Drops @nr mappings with their references; true when no reference is left, and the caller must call folio_free.

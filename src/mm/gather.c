@@ -3,8 +3,13 @@
 #include "mm/gather.h"
 #include "mm/instance.h"
 
+/*
+ * What an entry owns, above bit 48: a number of references; 0: the folio, whose count is zero; or, with FOLIO_ONLY_MAPPING, a
+ * mapping together with its reference.
+ */
 #define FOLIO_COUNT_SHIFT 48
-#define FOLIO_COUNT_MAX 0xffffu
+#define FOLIO_COUNT_MAX 0x7fffu
+#define FOLIO_ONLY_MAPPING (1ull << 63)
 
 static struct folio *gathered_folio(u64 entry)
 {
@@ -41,6 +46,17 @@ struct mmu_gather *tlb_gather_mmu_fullmm(struct quire_cpu *cpu, struct quire_mm 
 	return tlb;
 }
 
+/* Gives up what an entry owns. True: that was all there was, and the folio is the caller's to free. */
+static bool gathered_put(u64 entry)
+{
+	struct folio *folio = gathered_folio(entry);
+	u32 nr = (u32)(entry >> FOLIO_COUNT_SHIFT);
+
+	if (entry & FOLIO_ONLY_MAPPING)
+		return folio_unmap_many(folio, 1);
+	return !nr || folio_put_many_testzero(folio, nr);
+}
+
 /* Nothing gathered can be in any TLB any more: gives up the references and the tables. */
 static void gather_free(struct mmu_gather *tlb)
 {
@@ -49,7 +65,8 @@ static void gather_free(struct mmu_gather *tlb)
 
 		if (i + 4 < tlb->nr_folios)
 			__builtin_prefetch(gathered_folio(tlb->folio[i + 4]), 1);
-		folio_put_many(tlb->cpu, gathered_folio(entry), (u32)(entry >> FOLIO_COUNT_SHIFT));
+		if (gathered_put(entry))
+			folio_free(tlb->cpu, gathered_folio(entry));
 	}
 	for (u32 i = 0; i < tlb->nr_tables; i++)
 		ptdesc_free_rcu(tlb->cpu, tlb->table[i]);
@@ -67,19 +84,37 @@ void tlb_flush_mmu(struct mmu_gather *tlb)
 	gather_free(tlb);
 }
 
+static void gather_add(struct mmu_gather *tlb, u64 entry)
+{
+	if (unlikely(tlb->nr_folios == GATHER_FOLIOS))
+		tlb_flush_mmu(tlb);
+	tlb->folio[tlb->nr_folios++] = entry;
+}
+
 void tlb_remove_folio(struct mmu_gather *tlb, struct folio *folio, u32 nr)
 {
 	if (tlb->nr_folios) {
 		u64 *last = &tlb->folio[tlb->nr_folios - 1];
 
+		/* Not to an entry of another kind: of an exclusive page, or (fullmm) of a folio that is free. */
 		if (gathered_folio(*last) == folio && (*last >> FOLIO_COUNT_SHIFT) + nr <= FOLIO_COUNT_MAX) {
 			*last += (u64)nr << FOLIO_COUNT_SHIFT;
 			return;
 		}
-		if (tlb->nr_folios == GATHER_FOLIOS)
-			tlb_flush_mmu(tlb);
 	}
-	tlb->folio[tlb->nr_folios++] = (u64)(uintptr_t)folio | (u64)nr << FOLIO_COUNT_SHIFT;
+	gather_add(tlb, (u64)(uintptr_t)folio | (u64)nr << FOLIO_COUNT_SHIFT);
+}
+
+void tlb_remove_exclusive(struct mmu_gather *tlb, struct folio *folio)
+{
+	gather_add(tlb, (u64)(uintptr_t)folio | FOLIO_ONLY_MAPPING);
+}
+
+void tlb_remove_dying(struct mmu_gather *tlb, struct folio *folio, u32 nr)
+{
+	VM_BUG_ON2(!tlb->fullmm, tlb->mm, folio->pfn);
+	if (folio_unmap_many(folio, nr))
+		gather_add(tlb, (u64)(uintptr_t)folio);
 }
 
 void tlb_remove_table(struct mmu_gather *tlb, struct ptdesc *pt)

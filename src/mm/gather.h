@@ -20,7 +20,7 @@ struct mmu_gather {
 	bool freed_tables;
 	bool fullmm;		/* the address space is dying: no CPU runs it any more */
 	u32 nr_folios, nr_tables;
-	u64 folio[GATHER_FOLIOS]; /* folio pointer | (number of references << 48) */
+	u64 folio[GATHER_FOLIOS]; /* folio pointer | what it owns << 48: see gather.c */
 	struct ptdesc *table[GATHER_TABLES];
 };
 
@@ -36,6 +36,14 @@ static inline void tlb_gather_range(struct mmu_gather *tlb, u64 start, u64 end)
 }
 /* Takes over @nr references of @folio. PTL may be held: flushes and frees in between when full. */
 void tlb_remove_folio(struct mmu_gather *tlb, struct folio *folio, u32 nr);
+/*
+ * The same for the only mapping of an exclusive anonymous page, whose mapcount goes with the reference, after the flush: one
+ * atomic operation instead of two. That the folio counts as mapped for so long misleads nobody: a walk finds no entry, and no
+ * other entry exists whose fault would look at the count. But its VMA must stay linked to its anon_vma until then (rmap.h).
+ */
+void tlb_remove_exclusive(struct mmu_gather *tlb, struct folio *folio);
+/* The same for @nr mappings of an address space that no CPU runs (fullmm): nothing needs to wait for a flush. */
+void tlb_remove_dying(struct mmu_gather *tlb, struct folio *folio, u32 nr);
 /* Takes over an unlinked table; it is freed through RCU after the flush. */
 void tlb_remove_table(struct mmu_gather *tlb, struct ptdesc *pt);
 /* Flushes now and frees what was gathered; gathering may go on. */

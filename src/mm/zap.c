@@ -12,6 +12,7 @@ struct zap {
 	struct mmu_gather *tlb;
 	struct vma *vma;
 	const struct zap_details *details;
+	bool linked; /* the VMA stays in its anon_vma until the gather is finished */
 	struct rss_delta rss; /* pages unmapped, not yet taken off the counters */
 };
 
@@ -54,6 +55,21 @@ static void zap_transfer_bits(struct quire_cpu *cpu, struct folio *folio, pte_t 
 		folio_set(folio, PG_referenced);
 }
 
+/* Gives @nr cleared entries' mappings and references to the gather. @pte is one of them; @exclusive: the only one there was. */
+static void zap_mappings(struct zap *zap, struct folio *folio, pte_t pte, u32 nr, bool exclusive)
+{
+	if (unlikely(pte & _PAGE_MLOCKED))
+		folio_munlock(zap->tlb->cpu, folio, nr);
+	if (zap->tlb->fullmm) {
+		tlb_remove_dying(zap->tlb, folio, nr);
+	} else if (exclusive && zap->linked) {
+		tlb_remove_exclusive(zap->tlb, folio);
+	} else {
+		folio_unmap_keep_refs(folio, nr);
+		tlb_remove_folio(zap->tlb, folio, nr);
+	}
+}
+
 /* Zaps a run of present entries of one folio; returns how many entries were looked at. */
 static u32 zap_present(struct zap *zap, pte_t *ptep, pte_t pte, u64 addr, u32 max)
 {
@@ -74,15 +90,14 @@ static u32 zap_present(struct zap *zap, pte_t *ptep, pte_t pte, u64 addr, u32 ma
 	nr = folio->order == 0 ? 1 : folio_pte_batch(folio, ptep, pte, max);
 	if (!should_zap_folio(zap->details, folio))
 		return nr;
-	exclusive = page_anon_exclusive(q, pte_pfn(pte)) && nr == 1;
+	exclusive = folio->order == 0 && page_anon_exclusive(q, pte_pfn(pte));
 	bits = zap_clear(zap, ptep, pte, exclusive);
 	for (u32 i = 1; i < nr; i++)
 		bits |= zap_clear(zap, ptep + i, pte_read(ptep + i), false);
 	tlb_gather_range(zap->tlb, addr, addr + ((u64)nr << PAGE_SHIFT));
 	zap_transfer_bits(zap->tlb->cpu, folio, bits);
 	rss_delta_add(&zap->rss, folio, nr);
-	folio_remove_rmap_keep_refs(zap->tlb->cpu, folio, pte, nr);
-	tlb_remove_folio(zap->tlb, folio, nr);
+	zap_mappings(zap, folio, pte, nr, exclusive);
 	return nr;
 }
 
@@ -146,14 +161,13 @@ static bool zap_huge_pmd(struct zap *zap, struct ptdesc *tbl, pmd_t *pmdp, u64 a
 	}
 	folio = pfn_folio(zap->tlb->cpu->q, pte_pfn(pmd));
 	if (should_zap_folio(zap->details, folio)) {
-		pte_get_and_clear(pmdp);
+		zap_clear(zap, pmdp, pmd, false);
 		deposit = pgtable_withdraw(tbl);
 		tlb_gather_range(zap->tlb, addr, addr + PMD_SIZE);
 		rss_delta_add(&zap->rss, folio, PTRS_PER_TABLE);
 		rss_delta_flush(zap->tlb->cpu, zap->tlb->mm, &zap->rss, -1);
-		folio_remove_rmap_keep_refs(zap->tlb->cpu, folio, pmd, 1);
+		zap_mappings(zap, folio, pmd, 1, page_anon_exclusive(zap->tlb->cpu->q, folio->pfn));
 		mm_tables_add(zap->tlb->mm, zap->tlb->cpu->id, -1);
-		tlb_remove_folio(zap->tlb, folio, 1);
 		tlb_remove_table(zap->tlb, deposit);
 	}
 	spin_unlock(&tbl->ptl);
@@ -172,7 +186,8 @@ static void zap_pmd(struct zap *zap, struct ptdesc *tbl, pmd_t *pmdp, u64 addr, 
 
 void unmap_page_range(struct mmu_gather *tlb, struct vma *vma, u64 start, u64 end, const struct zap_details *details)
 {
-	struct zap zap = { .tlb = tlb, .vma = vma, .details = details };
+	/* With details the VMA is here to stay; an anonymous one is kept by the mmap lock, until the caller is done. */
+	struct zap zap = { .tlb = tlb, .vma = vma, .details = details, .linked = details && vma_is_anonymous(vma) };
 	struct ptdesc *tbl;
 	pmd_t *pmdp;
 
