@@ -119,7 +119,7 @@ static u64 random_offset(struct pair *p)
 
 static u64 random_length(struct pair *p, u64 off)
 {
-	u64 len = below(p, 8) ? below(p, 3 * 4096) : below(p, SPAN);
+	u64 len = below(p, 8) ? below(p, 3 * PAGE_SIZE) : below(p, SPAN);
 
 	return len < SPAN - off ? len : SPAN - off;
 }
@@ -203,7 +203,7 @@ static void op_store_page(struct pair *p)
 	struct folio *folio;
 	u64 at;
 
-	if (file_fault_folio(p->cpu, p->file, index, &folio))
+	if (bytes == 0 || file_fault_folio(p->cpu, p->file, index, &folio))
 		return;
 	file_page_mkwrite(p->cpu, folio);
 	at = (index << PAGE_SHIFT) + below(p, p->backing < 0 ? PAGE_SIZE : bytes);

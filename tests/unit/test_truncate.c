@@ -300,7 +300,7 @@ static void sync_again(unsigned orders)
 	start_host(&f, orders, 32 * P);
 	m = map(&f, 32 * P, MAP_SHARED);
 	for (u8 round = 1; round < 20; round++) {
-		u64 at = round * 1777u % (32 * P);
+		u64 at = round * 1777ull % (32 * P);
 
 		store(&f, m + at, round);
 		if (round % 3 == 0)
