@@ -190,3 +190,16 @@ void model_end(struct model_access *access)
 	if (access->lock)
 		pthread_mutex_unlock(access->lock);
 }
+
+bool model_is_current(struct model_mm *mm, uint64_t page, const struct model_access *access)
+{
+	bool current;
+
+	/* A file's page is locked: whoever stores to it, or takes a copy, waits. */
+	if (access->lock)
+		return true;
+	pthread_mutex_lock(&mm->lock);
+	current = pagemap_get(&mm->pages, page) == access->content;
+	pthread_mutex_unlock(&mm->lock);
+	return current;
+}

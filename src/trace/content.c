@@ -87,10 +87,8 @@ void content_pattern(uint32_t file, uint64_t page, uint32_t valid, unsigned line
 		words[i] = pattern_word(file, page, valid, line * CONTENT_LINE + 8 * i);
 }
 
-bool content_expected(const struct content *content, unsigned line, uint64_t words[CONTENT_WORDS])
+bool content_expected_if(const struct content *content, uint32_t mark, unsigned line, uint64_t words[CONTENT_WORDS])
 {
-	uint32_t mark = content ? content->mark[line] : MARK_ZERO;
-
 	if (mark == MARK_ANY)
 		return false;
 	if (mark == MARK_BASE && content->base_file)
@@ -100,6 +98,11 @@ bool content_expected(const struct content *content, unsigned line, uint64_t wor
 	else
 		content_stored(mark, line, words);
 	return true;
+}
+
+bool content_expected(const struct content *content, unsigned line, uint64_t words[CONTENT_WORDS])
+{
+	return content_expected_if(content, content_mark_of(content, line), line, words);
 }
 
 void content_describe(uint64_t word, char *text, size_t len)

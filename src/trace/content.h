@@ -25,8 +25,8 @@
 
 /*
  * The contents of one page. Shared by all address spaces that have the same page, as fork leaves it; copied before one of
- * them stores. Lock letters: [a] atomic, [o] each mark is written only by the CPU that owns its line, or by whoever has
- * the page to himself (model.h).
+ * them stores. Lock letters: [a] atomic, [o] written only by the CPU that owns the line, or by whoever has the page to
+ * himself (model.h); others may look (touch.c says how).
  */
 struct content {
 	uint64_t refs;		      /* [a] owners, and CPUs that look at it (CONTENT_PIN) */
@@ -63,9 +63,16 @@ void content_stored(uint32_t mark, unsigned line, uint64_t words[CONTENT_WORDS])
 /* The pattern of a line of a file: @valid bytes of this page are pattern, the rest zeroes. @file is id + 1. */
 void content_pattern(uint32_t file, uint64_t page, uint32_t valid, unsigned line, uint64_t words[CONTENT_WORDS]);
 
-/*
- * What @line must contain. False: anything is right. @content NULL: a page of zeroes.
- */
+/* The mark of a line, which another CPU may be changing. @content NULL: a page of zeroes. */
+static inline uint32_t content_mark_of(const struct content *content, unsigned line)
+{
+	return content ? __atomic_load_n(&content->mark[line], __ATOMIC_ACQUIRE) : MARK_ZERO;
+}
+
+/* What @line must contain if its mark is @mark. False: anything is right. */
+bool content_expected_if(const struct content *content, uint32_t mark, unsigned line, uint64_t words[CONTENT_WORDS]);
+
+/* The same with the mark that it has. */
 bool content_expected(const struct content *content, unsigned line, uint64_t words[CONTENT_WORDS]);
 
 /* Says for a person what a wrong word looks like: "word 5 of a line stored by event 17". */

@@ -6,8 +6,8 @@
  *
  * Who may call what at the same time. Calls about one address space that touch the same pages are ordered by the caller
  * (schedule.h); so are all calls about the size of files, against everything. Accesses of several CPUs to one address
- * space run at the same time. Two of them may be to the same page: then, if the page is private memory, each CPU uses
- * lines of its own; if it is a file's, model_begin holds the page's lock until model_end.
+ * space run at the same time. Two of them may be to the same page: then, if the page is private memory, each CPU stores
+ * to lines of its own; if it is a file's, model_begin holds the page's lock until model_end.
  */
 #ifndef QUIRE_TRACE_MODEL_H
 #define QUIRE_TRACE_MODEL_H
@@ -106,5 +106,11 @@ struct model_access {
  */
 enum model_verdict model_begin(struct model_mm *mm, uint64_t page, enum qrec_op kind, struct model_access *access);
 void model_end(struct model_access *access);
+
+/*
+ * True if @page of @mm still has the contents that @access found: nobody has stored to it for the first time meanwhile, and
+ * so given the address space a content of its own.
+ */
+bool model_is_current(struct model_mm *mm, uint64_t page, const struct model_access *access);
 
 #endif

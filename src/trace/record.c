@@ -284,10 +284,8 @@ static void write_infos(struct session *session, char **program)
 	for (; *program && len < sizeof(command) - 1; program++)
 		len += (size_t)snprintf(command + len, sizeof(command) - len, "%s%s", len ? " " : "", *program);
 	write_info(writer, "command", command);
-	if (!uname(&host)) {
-		snprintf(command, sizeof(command), "%s %s", host.sysname, host.release);
-		write_info(writer, "host", command);
-	}
+	if (!uname(&host))
+		write_info(writer, "machine", host.machine);
 	snprintf(window, sizeof(window), "%" PRIu64, session->recorder.window);
 	write_info(writer, "window", window);
 }

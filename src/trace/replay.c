@@ -289,6 +289,9 @@ static void on_life(struct reading *reading, const struct qrec_event *event)
 		break;
 	case QREC_EXEC:
 	case QREC_EXIT:
+		/* Memory is at its highest just before something ends. */
+		if (replay->nr_samples < REPLAY_SAMPLES - 2 + event->number / reading->sample_step)
+			take_sample(reading, event->number);
 		leave_other_cpus(reading, event);
 		break;
 	default:

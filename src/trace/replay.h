@@ -118,7 +118,7 @@ bool replay_run(struct replay *replay, void (*progress)(void *arg, uint64_t even
 void replay_destroy(struct replay *replay);
 
 /*
- * About how many bytes of memory a recording needs with 4 KiB folios: what the model says must be in memory at the worst
+ * How many bytes of memory a recording needs with 4 KiB folios at least: what the model says must be in memory at the worst
  * moment, and what it takes to manage that. 0: the recording cannot be read.
  */
 uint64_t replay_need(const char *path);

@@ -14,6 +14,7 @@
 #define DEFAULT_MEMORY (1ull << 30)
 #define LEAST_MEMORY (4ull << 20)
 #define MOST_MEMORY (512ull << 30)
+#define MOST_TRIED (64ull << 30) /* when finding out how much a recording needs */
 
 const char cmd_run_help[] =
 	"Replays a recording over the memory manager: every address space, mapping, touch, fork and exit, at the addresses\n"
@@ -138,22 +139,67 @@ static void show_progress(void *progress, uint64_t events)
 	cli_progress_update(progress, events);
 }
 
+static void ignore_progress(void *arg, uint64_t events)
+{
+	(void)arg;
+	(void)events;
+}
+
+/* What a replay that succeeded needed at its worst moment, with room for what happens between two looks at it. */
+static uint64_t used(const struct replay *replay, uint64_t memory)
+{
+	uint64_t pages = 0, fixed = replay->end.frames_meta, step = replay->totals.events / REPLAY_SAMPLES + 1;
+
+	for (uint32_t i = 0; i < replay->nr_samples; i++)
+		pages = replay->samples[i].used > pages ? replay->samples[i].used : pages;
+	pages -= pages < fixed ? pages : fixed;
+	pages += step < pages / 16 ? step : pages / 16;
+	/* Page descriptors grow with the memory; that of the trial was larger. */
+	return (pages + 64) * QUIRE_PAGE_SIZE * 65 / 64 + fixed * QUIRE_PAGE_SIZE / (memory >> 20) * (pages >> 8);
+}
+
+/*
+ * How much memory the recording needs with these folios and CPUs: found out by replaying it with more, since neither
+ * readahead nor larger folios can be foreseen. 0: not even MOST_TRIED is enough, or something else is wrong.
+ */
+static uint64_t measure_need(const struct replay_options *options)
+{
+	static struct replay trial; /* large */
+	uint64_t memory = 4 * replay_need(options->path), need = 0;
+	char error[QREC_ERROR_TEXT];
+
+	for (memory = memory > 2 * options->memory ? memory : 2 * options->memory; !need && memory <= MOST_TRIED;
+	     memory *= 2) {
+		memset(&trial, 0, sizeof(trial));
+		trial.options = *options;
+		trial.options.memory = memory;
+		trial.options.validate = false;
+		trial.reader = qrec_reader_open(options->path, error);
+		if (!trial.reader)
+			return 0;
+		if (replay_run(&trial, ignore_progress, NULL))
+			need = used(&trial, memory);
+		replay_destroy(&trial);
+		qrec_reader_close(trial.reader);
+		if (trial.outcome.failed && !trial.outcome.out_of_memory)
+			return 0;
+	}
+	return need;
+}
+
 /* Says what is missing: first what happened, then what would do. */
 static void explain_memory(const struct replay *replay)
 {
-	uint64_t need = replay_need(replay->options.path), whole = (need + (1u << 20) - 1) & ~((1ull << 20) - 1);
+	uint64_t need = measure_need(&replay->options);
 	char given[CLI_SIZE_TEXT], needed[CLI_SIZE_TEXT];
 
 	cli_format_size(replay->options.memory, given);
-	cli_format_size(whole, needed);
-	if (!need)
-		cli_error("%s; --memory was %s", replay->outcome.error, given);
-	else if (replay->options.orders != QUIRE_ORDERS_4K)
-		cli_error(
-			"%s; --memory was %s; with 4K folios it needs about %s, with larger ones up to several times that",
-			replay->outcome.error, given, needed);
+	/* The machine's memory comes in pieces of 2 MiB. */
+	cli_format_size((need + (2u << 20) - 1) & ~((2ull << 20) - 1), needed);
+	if (need)
+		cli_error("%s; --memory was %s, it needs %s", replay->outcome.error, given, needed);
 	else
-		cli_error("%s; --memory was %s; it needs about %s", replay->outcome.error, given, needed);
+		cli_error("%s; --memory was %s", replay->outcome.error, given);
 }
 
 static int finish(struct replay *replay, const struct run_options *options, struct report_facts *facts)

@@ -12,23 +12,33 @@
 
 #define CHECK_LINES 4u /* read at once */
 
-/* The lines of a page that a CPU may use: first, first + step, ... below @end. */
+/* One touch on its way. */
+struct touch {
+	struct replay_cpu *cpu;
+	const struct work_item *item;
+	const struct replay_place *place;
+	enum qrec_op kind;
+	uint64_t addr; /* of the page */
+	struct model_access access;
+};
+
+/* Lines of a page: first, first + step, ... below @end. */
 struct lines {
 	unsigned first, step, end;
 };
 
 /*
- * While other threads of the process may be accessing the same page, each CPU keeps to its own lines: neither disturbs what
- * the other expects, yet both fault on the page at the same time.
+ * The lines that a CPU may store to. While other threads of the process may be storing to the same page, each CPU keeps to
+ * its own lines: neither destroys what the other expects, yet both fault on the page at the same time. Pages of files are
+ * locked, so all lines are anybody's.
  */
-static struct lines my_lines(const struct replay_cpu *cpu, const struct work_item *item, unsigned end)
+static struct lines my_lines(const struct touch *touch)
 {
-	struct lines lines = { 0, 1, end };
-	unsigned step = cpu->replay->options.nr_cpus;
+	struct lines lines = { 0, 1, touch->access.lines };
 
-	/* Behind the beginning of a short page at the end of a file, which is locked anyway, one line must do. */
-	if (item->threaded && cpu->id < end)
-		lines = (struct lines){ cpu->id, step, end };
+	/* A private copy of a file's page comes with a lock the first time only. */
+	if (touch->item->threaded && touch->cpu->id < lines.end)
+		lines = (struct lines){ touch->cpu->id, touch->cpu->replay->options.nr_cpus, lines.end };
 	return lines;
 }
 
@@ -36,11 +46,11 @@ static struct lines my_lines(const struct replay_cpu *cpu, const struct work_ite
  * The line whose turn it is when @count others had theirs. Processes begin in different places: if fork has left parent
  * and child the same memory by mistake, neither must repair by chance what the other breaks.
  */
-static unsigned line_at(const struct work_item *item, struct lines lines, uint32_t count)
+static unsigned line_at(const struct touch *touch, struct lines lines, uint32_t count)
 {
 	unsigned nr = (lines.end - lines.first + lines.step - 1) / lines.step;
 
-	return lines.first + lines.step * ((count + item->process->id * 23) % nr);
+	return lines.first + lines.step * ((count + touch->item->process->id * 23) % nr);
 }
 
 /* ------------------------------------------------------------------------------------------------------ errors */
@@ -53,24 +63,22 @@ static const char *signal_name(int signo)
 static const char *const kind_names[] = { [QREC_LOAD] = "load", [QREC_STORE] = "store", [QREC_FETCH] = "fetch" };
 
 /* The access should have succeeded. */
-static void fail_unexpected(struct replay_cpu *cpu, const struct replay_place *place, enum qrec_op kind, uint64_t addr,
-			    int err)
+static void fail_unexpected(const struct touch *touch, uint64_t addr, int err)
 {
 	struct quire_fault fault = { 0 };
 
 	if (err == -ENOMEM) {
-		replay_fail_memory(cpu->replay, place, kind_names[kind]);
+		replay_fail_memory(touch->cpu->replay, touch->place, kind_names[touch->kind]);
 		return;
 	}
-	quire_cpu_fault(cpu->cpu, &fault);
-	replay_fail(cpu->replay, place,
+	quire_cpu_fault(touch->cpu->cpu, &fault);
+	replay_fail(touch->cpu->replay, touch->place,
 		    "%s at %#" PRIx64 " gave %s (code %d, address %#" PRIx64 ") instead of succeeding",
-		    kind_names[kind], addr, signal_name(fault.signo), fault.code, fault.addr);
+		    kind_names[touch->kind], addr, signal_name(fault.signo), fault.code, fault.addr);
 }
 
 /* Names the first wrong byte. */
-static void fail_wrong(struct replay_cpu *cpu, const struct replay_place *place, uint64_t addr,
-		       const uint64_t *expected, const uint64_t *actual)
+static void fail_wrong(const struct touch *touch, uint64_t addr, const uint64_t *expected, const uint64_t *actual)
 {
 	const uint8_t *want = (const uint8_t *)expected, *have = (const uint8_t *)actual;
 	char wanted[96], found[96];
@@ -80,7 +88,7 @@ static void fail_wrong(struct replay_cpu *cpu, const struct replay_place *place,
 		at++;
 	content_describe(expected[at / 8], wanted, sizeof(wanted));
 	content_describe(actual[at / 8], found, sizeof(found));
-	replay_fail(cpu->replay, place,
+	replay_fail(touch->cpu->replay, touch->place,
 		    "wrong byte at %#" PRIx64 ": expected %#04x (%016" PRIx64 ": %s), found %#04x (%016" PRIx64 ": %s)",
 		    addr + at, want[at], expected[at / 8], wanted, have[at], actual[at / 8], found);
 }
@@ -100,151 +108,146 @@ static int access_line(struct replay_cpu *cpu, enum qrec_op kind, uint64_t addr,
 }
 
 /* The same, timed; says what went wrong. */
-static bool access_timed(struct replay_cpu *cpu, const struct replay_place *place, enum qrec_op kind, uint64_t addr,
-			 uint64_t *words, uint64_t len)
+static bool access_timed(const struct touch *touch, uint64_t addr, uint64_t *words, uint64_t len)
 {
 	uint64_t begin = timing_now();
-	int err = access_line(cpu, kind, addr, words, len);
+	int err = access_line(touch->cpu, touch->kind, addr, words, len);
 
-	perform_timed(cpu, (enum replay_timed)(TIMED_LOAD + (unsigned)kind), begin);
+	perform_timed(touch->cpu, (enum replay_timed)(TIMED_LOAD + (unsigned)touch->kind), begin);
 	if (err)
-		fail_unexpected(cpu, place, kind, addr, err);
+		fail_unexpected(touch, addr, err);
 	return !err;
 }
 
-/* Compares one line. MADV_FREE leaves two right answers until the line is stored to. */
-static bool compare_line(struct replay_cpu *cpu, const struct replay_place *place, uint64_t addr,
-			 const struct content *content, unsigned line, const uint64_t *actual)
+/*
+ * A line is not what its mark, read before, said. That is right if another thread was just storing to it: it marks a line
+ * as MARK_ANY before it stores, and with the new mark after, so that whoever sees the new bytes sees another mark, too; and
+ * if it is the first to store to the page, it gives the page another content before.
+ */
+static bool was_changing(const struct touch *touch, unsigned line, uint32_t mark)
+{
+	if (!touch->item->threaded)
+		return false;
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return content_mark_of(touch->access.content, line) != mark ||
+	       !model_is_current(touch->item->process->model, touch->addr >> QREC_PAGE_SHIFT, &touch->access);
+}
+
+/* MADV_FREE leaves two right answers until the line is stored to. */
+static bool may_be_zero(const struct content *content, unsigned line)
+{
+	return content && __atomic_load_n(&content->lazy, __ATOMIC_RELAXED) >> line & 1;
+}
+
+/* Compares one line with what its @mark says. */
+static bool compare_line(const struct touch *touch, unsigned line, uint32_t mark, const uint64_t *actual)
 {
 	static const uint64_t zeroes[CONTENT_WORDS];
+	const struct content *content = touch->access.content;
 	uint64_t expected[CONTENT_WORDS];
 
-	if (!content_expected(content, line, expected))
+	if (!content_expected_if(content, mark, line, expected))
 		return true;
-	cpu->checked++;
+	touch->cpu->checked++;
 	if (!memcmp(actual, expected, CONTENT_LINE))
 		return true;
-	if (content && __atomic_load_n(&content->lazy, __ATOMIC_RELAXED) >> line & 1 &&
-	    !memcmp(actual, zeroes, CONTENT_LINE))
+	if (may_be_zero(content, line) && !memcmp(actual, zeroes, CONTENT_LINE))
 		return true;
-	fail_wrong(cpu, place, addr + line * CONTENT_LINE, expected, actual);
+	if (was_changing(touch, line, mark))
+		return true;
+	fail_wrong(touch, touch->addr + line * CONTENT_LINE, expected, actual);
 	return false;
 }
 
 /* Reads @nr lines from @line on with one access, and compares them. */
-static bool check_lines(struct replay_cpu *cpu, const struct replay_place *place, enum qrec_op kind, uint64_t addr,
-			const struct content *content, unsigned line, unsigned nr)
+static bool check_lines(const struct touch *touch, unsigned line, unsigned nr)
 {
 	uint64_t actual[CHECK_LINES * CONTENT_WORDS];
+	uint32_t marks[CHECK_LINES];
 
-	if (!access_timed(cpu, place, kind, addr + line * CONTENT_LINE, actual, nr * CONTENT_LINE))
+	for (unsigned i = 0; i < nr; i++)
+		marks[i] = content_mark_of(touch->access.content, line + i);
+	if (!access_timed(touch, touch->addr + line * CONTENT_LINE, actual, nr * CONTENT_LINE))
 		return false;
 	for (unsigned i = 0; i < nr; i++)
-		if (!compare_line(cpu, place, addr, content, line + i, &actual[i * CONTENT_WORDS]))
+		if (!compare_line(touch, line + i, marks[i], &actual[i * CONTENT_WORDS]))
 			return false;
 	return true;
 }
 
-/* Some lines whose turn it is: one, or several that follow each other if all are ours. */
-static bool check_some(struct replay_cpu *cpu, const struct work_item *item, const struct replay_place *place,
-		       enum qrec_op kind, uint64_t addr, const struct content *content, uint32_t count,
-		       struct lines lines)
-{
-	unsigned line = line_at(item, lines, lines.step > 1 ? count : count * CHECK_LINES), nr = 1;
-
-	if (lines.step == 1)
-		nr = lines.end - line < CHECK_LINES ? lines.end - line : CHECK_LINES;
-	return check_lines(cpu, place, kind, addr, content, line, nr);
-}
-
 /* A load or fetch: lines that come round, and the one that was stored to last. */
-static bool touch_read(struct replay_cpu *cpu, const struct work_item *item, const struct replay_place *place,
-		       enum qrec_op kind, uint64_t addr, const struct model_access *access, struct lines lines)
+static bool touch_read(const struct touch *touch)
 {
-	struct content *content = access->content;
-	uint32_t count, last;
+	const struct lines all = { 0, 1, touch->access.lines };
+	struct content *content = touch->access.content;
+	uint32_t count =
+		content ? __atomic_fetch_add(&content->checked, 1, __ATOMIC_RELAXED) : (uint32_t)touch->place->event;
+	uint32_t last = content ? __atomic_load_n(&content->last, __ATOMIC_RELAXED) : 0;
+	unsigned line = line_at(touch, all, count * CHECK_LINES), left = all.end - line;
 
-	if (!content)
-		return check_some(cpu, item, place, kind, addr, NULL, (uint32_t)place->event, lines);
-	count = __atomic_fetch_add(&content->checked, 1, __ATOMIC_RELAXED);
-	last = __atomic_load_n(&content->last, __ATOMIC_RELAXED);
-	if (!check_some(cpu, item, place, kind, addr, content, count, lines))
+	if (!check_lines(touch, line, left < CHECK_LINES ? left : CHECK_LINES))
 		return false;
-	/* Not if it is another CPU's, which may be storing to it right now, or behind the end of a file. */
-	if (!last || last > lines.end || (last - 1) % lines.step != lines.first % lines.step)
-		return true;
-	return check_lines(cpu, place, kind, addr, content, last - 1, 1);
+	/* The last line may be behind the end of the file by now. */
+	return !last || last > all.end || check_lines(touch, last - 1, 1);
 }
 
-static bool touch_write(struct replay_cpu *cpu, const struct work_item *item, const struct replay_place *place,
-			uint64_t addr, const struct model_access *access, struct lines lines)
+static bool touch_write(const struct touch *touch)
 {
-	struct content *content = access->content;
-	unsigned line = line_at(item, lines, __atomic_fetch_add(&content->next, 1, __ATOMIC_RELAXED));
-	uint32_t mark = content_mark(place->event);
+	struct content *content = touch->access.content;
+	unsigned line = line_at(touch, my_lines(touch), __atomic_fetch_add(&content->next, 1, __ATOMIC_RELAXED));
+	uint32_t mark = content_mark(touch->place->event);
 	uint64_t words[CONTENT_WORDS];
 
 	content_stored(mark, line, words);
-	if (!access_timed(cpu, place, QREC_STORE, addr + line * CONTENT_LINE, words, CONTENT_LINE))
+	/* See was_changing. The fence pairs with its fence: nobody sees the bytes and not the mark. */
+	__atomic_store_n(&content->mark[line], MARK_ANY, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	if (!access_timed(touch, touch->addr + line * CONTENT_LINE, words, CONTENT_LINE))
 		return false;
-	content->mark[line] = mark;
-	__atomic_store_n(&content->last, line + 1, __ATOMIC_RELAXED);
+	/* Before the mark: a lazily freed line is one no more. */
 	__atomic_fetch_and(&content->lazy, ~(1ull << line), __ATOMIC_RELAXED);
+	__atomic_store_n(&content->mark[line], mark, __ATOMIC_RELEASE);
+	__atomic_store_n(&content->last, line + 1, __ATOMIC_RELAXED);
 	return true;
 }
 
 /* The file ends within the first line of this page: the access is made, what is there is not known. */
-static bool touch_blindly(struct replay_cpu *cpu, const struct replay_place *place, enum qrec_op kind, uint64_t addr,
-			  const struct model_access *access)
+static bool touch_blindly(const struct touch *touch)
 {
 	uint64_t word = 0;
 
-	if (kind == QREC_STORE)
-		access->content->mark[0] = MARK_ANY;
-	return access_timed(cpu, place, kind, addr, &word, 1);
+	if (touch->kind == QREC_STORE)
+		touch->access.content->mark[0] = MARK_ANY;
+	return access_timed(touch, touch->addr, &word, 1);
 }
 
 /* The model says that the program received a signal here. */
-static bool touch_fault(struct replay_cpu *cpu, const struct replay_place *place, enum qrec_op kind, uint64_t addr,
-			enum model_verdict verdict)
+static bool touch_fault(const struct touch *touch, enum model_verdict verdict)
 {
 	int signo = verdict == MODEL_BUS ? SIGBUS : SIGSEGV, err;
 	struct quire_fault fault = { 0 };
 	uint64_t word = 0;
 
-	err = access_line(cpu, kind, addr, &word, sizeof(word));
+	err = access_line(touch->cpu, touch->kind, touch->addr, &word, sizeof(word));
 	if (err == -ENOMEM) {
-		replay_fail_memory(cpu->replay, place, kind_names[kind]);
+		replay_fail_memory(touch->cpu->replay, touch->place, kind_names[touch->kind]);
 		return false;
 	}
 	if (err)
-		quire_cpu_fault(cpu->cpu, &fault);
-	if (err == -EFAULT && fault.signo == signo && fault.addr == addr)
+		quire_cpu_fault(touch->cpu->cpu, &fault);
+	if (err == -EFAULT && fault.signo == signo && fault.addr == touch->addr)
 		return true;
-	replay_fail(cpu->replay, place, "%s at %#" PRIx64 " gave %s (address %#" PRIx64 ") instead of %s",
-		    kind_names[kind], addr, err ? signal_name(fault.signo) : "no signal", fault.addr,
+	replay_fail(touch->cpu->replay, touch->place, "%s at %#" PRIx64 " gave %s (address %#" PRIx64 ") instead of %s",
+		    kind_names[touch->kind], touch->addr, err ? signal_name(fault.signo) : "no signal", fault.addr,
 		    signal_name(signo));
 	return false;
-}
-
-static bool touch_memory(struct replay_cpu *cpu, const struct work_item *item, const struct replay_place *place,
-			 enum qrec_op kind, uint64_t addr, const struct model_access *access)
-{
-	struct lines lines = my_lines(cpu, item, access->lines);
-
-	if (!access->lines)
-		return touch_blindly(cpu, place, kind, addr, access);
-	if (kind == QREC_STORE)
-		return touch_write(cpu, item, place, addr, access, lines);
-	return touch_read(cpu, item, place, kind, addr, access, lines);
 }
 
 bool perform_touch(struct replay_cpu *cpu, const struct work_item *item, const struct replay_place *place,
 		   uint64_t page, enum qrec_op kind)
 {
-	uint64_t addr = page << QREC_PAGE_SHIFT;
-	struct model_access access;
-	enum model_verdict verdict = model_begin(item->process->model, page, kind, &access);
+	struct touch touch = { cpu, item, place, kind, page << QREC_PAGE_SHIFT, { 0 } };
+	enum model_verdict verdict = model_begin(item->process->model, page, kind, &touch.access);
 	bool ok;
 
 	if (verdict == MODEL_NO_MEMORY) {
@@ -252,8 +255,11 @@ bool perform_touch(struct replay_cpu *cpu, const struct work_item *item, const s
 		return false;
 	}
 	if (verdict != MODEL_OK)
-		return touch_fault(cpu, place, kind, addr, verdict);
-	ok = touch_memory(cpu, item, place, kind, addr, &access);
-	model_end(&access);
+		return touch_fault(&touch, verdict);
+	if (!touch.access.lines)
+		ok = touch_blindly(&touch);
+	else
+		ok = kind == QREC_STORE ? touch_write(&touch) : touch_read(&touch);
+	model_end(&touch.access);
 	return ok;
 }

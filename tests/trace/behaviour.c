@@ -41,7 +41,7 @@ static void step_dontneed(void)
 	p[0] = 1;
 	p[PAGE] = 1;
 	madvise(p, PAGE, MADV_DONTNEED);
-	sink = p[0]; /* again, and now a read: it was forgotten */
+	sink = p[0];	/* again, and now a read: it was forgotten */
 	sink = p[PAGE]; /* not touched by the call, and never read before */
 }
 
@@ -83,6 +83,45 @@ static void step_thread(void)
 	pthread_create(&id, NULL, thread, p);
 	pthread_join(id, NULL);
 	p[2 * PAGE] = 1;
+}
+
+static pthread_barrier_t barrier;
+
+/* Touches the same place each time the barrier lets it. */
+static void *toucher(void *arg)
+{
+	char *volatile *place = arg;
+
+	for (int i = 0; i < 20; i++) {
+		pthread_barrier_wait(&barrier);
+		sink = (*place)[i % 4 * (long)PAGE];
+		(*place)[PAGE] = (char)i;
+		pthread_barrier_wait(&barrier);
+	}
+	return NULL;
+}
+
+/* Memory that another thread has just used goes away and comes back: its CPU must not remember it. */
+static void step_shootdown(void)
+{
+	char *volatile place = NULL;
+	pthread_t id;
+
+	pthread_barrier_init(&barrier, NULL, 2);
+	pthread_create(&id, NULL, toucher, (void *)&place);
+	for (int i = 0; i < 20; i++) {
+		place = map(4, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+		memset(place, 1, 4 * PAGE);
+		pthread_barrier_wait(&barrier);
+		pthread_barrier_wait(&barrier);
+		if (i == 0)
+			say("shootdown", place);
+		if (i % 2)
+			madvise(place, 4 * PAGE, MADV_DONTNEED);
+		place[PAGE] = 2;
+		munmap(place, 4 * PAGE);
+	}
+	pthread_join(id, NULL);
 }
 
 static void step_fork(void)
@@ -169,6 +208,7 @@ int main(int argc, char **argv)
 	step_mremap();
 	step_brk();
 	step_thread();
+	step_shootdown();
 	step_fork();
 	step_file(argv[1]);
 	step_memfd();

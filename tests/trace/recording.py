@@ -121,6 +121,15 @@ def known_behaviour():
     records.find("thread: ends", r"0\.1 thread end")
     records.find("thread: touched after", rf"0\.0 store {page(at, 2)}")
 
+    at = where["shootdown"]
+    records.find("a thread that touches: begins", r"0\.0 thread a=2")
+    records.find("what it touches is mapped", rf"0\.0 mmap addr=0 len=4000 result={at} ")
+    records.find("it touches it", rf"0\.2 load {page(at)}")
+    records.find("it is unmapped", rf"0\.0 munmap addr={at} len=4000 result=0")
+    records.find("and mapped again", r"0\.0 mmap addr=0 len=4000 ")
+    records.find("and touched again", r"0\.2 load ")
+    records.find("the thread ends", r"0\.2 thread end")
+
     at = where["fork"]
     records.find("fork: touched before", rf"0\.0 store {page(at)}")
     records.find("fork", r"0\.0 fork a=1 ")
