@@ -74,7 +74,10 @@ QUIRE_API int quire_cpu_enter(struct quire *q, unsigned id, struct quire_cpu **o
 /* Gives the CPU back; it stops running any address space and flushes its per-CPU caches to the shared pools. */
 QUIRE_API void quire_cpu_leave(struct quire_cpu *cpu);
 
-/* Makes the CPU run @mm (NULL: none). The caller keeps its reference on @mm; the CPU takes none. */
+/*
+ * Makes the CPU run @mm (NULL: none). While it runs it the CPU is a user of @mm, too: if everybody else has put it, it is torn
+ * down when the CPU runs something else.
+ */
 QUIRE_API void quire_cpu_run(struct quire_cpu *cpu, struct quire_mm *mm);
 
 /* Waits until all deferred frees (RCU callbacks, per-CPU batches of the calling CPU) are done. For tests and reports. */
@@ -102,7 +105,7 @@ QUIRE_API int quire_mm_create(struct quire_cpu *cpu, const struct quire_layout *
 /* One more user (a thread, say). The caller already holds a reference. Never sleeps. */
 QUIRE_API void quire_mm_get(struct quire_mm *mm);
 
-/* Drops a user reference; the last one tears the address space down (exit). No CPU may be running it then. */
+/* Drops a user reference; the last one, those of CPUs that run it included, tears the address space down (exit). */
 QUIRE_API void quire_mm_put(struct quire_cpu *cpu, struct quire_mm *mm);
 
 /* Places the heap at @start (page-aligned up), of size 0, as exec does. -EINVAL if a heap exists already. */
