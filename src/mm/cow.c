@@ -13,6 +13,8 @@
  */
 #include "mm/vm_fault.h"
 
+#define WP_BATCH 32u
+
 /* Makes the entry writable. PTL held, page exclusive or shared by intention. */
 static void wp_page_reuse(struct vm_fault *f, pte_t *ptep)
 {
@@ -147,6 +149,159 @@ static bool wp_try_reuse(struct vm_fault *f, struct folio *folio, pte_t *ptep)
 	if (mine)
 		wp_page_reuse(f, ptep);
 	return mine;
+}
+
+/* ---------------------------------------------------------------------------------------- several at once */
+
+/* Consecutive entries whose pages are copied together. */
+struct wp_batch {
+	u32 nr;
+	pte_t orig[WP_BATCH];
+	struct folio *old[WP_BATCH]; /* with a reference of ours each */
+	struct folio *fresh[WP_BATCH];
+};
+
+/* Should populating for write copy this entry's page? */
+static bool wp_wanted(pte_t pte)
+{
+	return pte_present(pte) && !pte_write(pte) && !pte_special(pte);
+}
+
+/*
+ * Looks at the entries from f->addr on, at most @max, as long as they are read-only pages. Those that prove to be ours alone
+ * become writable; one that does behind one that has to be copied ends the run. Returns how many were done that way before
+ * the first of the batch, which is what has to be copied; f->addr is then the batch's. PTL held.
+ */
+static u32 wp_batch_collect(struct vm_fault *f, pte_t *ptep, u32 max, struct wp_batch *batch)
+{
+	struct folio *shared = NULL; /* found not to be ours: so are its other pages */
+	u64 start = f->addr;
+	u32 reused = 0;
+
+	for (u32 i = 0; i < max && wp_wanted(pte_read(ptep + i)); i++) {
+		struct folio *folio;
+
+		f->orig = pte_read(ptep + i);
+		f->addr = start + ((u64)i << PAGE_SHIFT);
+		folio = pfn_folio(f->cpu->q, pte_pfn(f->orig));
+		if (folio != shared && folio_anon(folio) && wp_try_reuse(f, folio, ptep + i)) {
+			if (batch->nr)
+				break;
+			reused++;
+			continue;
+		}
+		shared = folio;
+		folio_get(folio);
+		batch->orig[batch->nr] = f->orig;
+		batch->old[batch->nr++] = folio;
+	}
+	f->addr = start + ((u64)reused << PAGE_SHIFT);
+	return reused;
+}
+
+/* Copies the pages, adjacent ones in one go. */
+static void wp_batch_copy(struct quire *q, const struct wp_batch *batch, u32 nr)
+{
+	for (u32 i = 0, run; i < nr; i += run) {
+		u64 from = pte_pfn(batch->orig[i]), to = batch->fresh[i]->pfn;
+
+		for (run = 1; i + run < nr; run++)
+			if (pte_pfn(batch->orig[i + run]) != from + run || batch->fresh[i + run]->pfn != to + run)
+				break;
+		copy_pages(pfn_to_virt(q, to), pfn_to_virt(q, from), (u64)run << PAGE_SHIFT);
+	}
+}
+
+/* Clears those of @nr entries that are still as they were, and forgets the others: their fresh folios stay behind. PTL held. */
+static u32 wp_batch_clear(struct wp_batch *batch, pte_t *ptep, u32 nr)
+{
+	u32 cleared = 0;
+
+	for (u32 i = 0; i < nr; i++) {
+		if ((pte_read(ptep + i) ^ batch->orig[i]) & ~(_PAGE_ACCESSED | _PAGE_DIRTY)) {
+			batch->orig[i] = 0;
+			continue;
+		}
+		pte_get_and_clear(ptep + i);
+		cleared++;
+	}
+	return cleared;
+}
+
+/* The fresh folios take the old ones' places; PTL held, the entries are clear and flushed. */
+static void wp_batch_install(struct vm_fault *f, struct wp_batch *batch, pte_t *ptep, u32 nr)
+{
+	u64 bits = fault_entry_bits(f, f->vma->flags & VM_WRITE), addr = f->addr;
+
+	for (u32 i = 0; i < nr; i++, addr += PAGE_SIZE) {
+		struct folio *old = batch->old[i], *fresh = batch->fresh[i];
+
+		if (!batch->orig[i])
+			continue;
+		WRITE_ONCE(fresh->flags, 1ull << PG_swapbacked | 1ull << PG_uptodate);
+		folio_add_new_anon_rmap(f->cpu, fresh, f->vma, addr, 1);
+		pte_set(ptep + i, pte_mk(fresh->pfn, bits));
+		mm_count_mapped(f->cpu, f->mm, old, -1);
+		mm_count_mapped(f->cpu, f->mm, fresh, 1);
+		count_event(f->cpu, folio_anon(old) ? FAULT_COW_COPY : FAULT_COW_FILE, 1);
+		folio_remove_rmap_keep_refs(f->cpu, old, batch->orig[i], 1);
+	}
+}
+
+/* Gives back what the batch still owns: of each old folio our reference, and the mapping's where it was replaced. */
+static void wp_batch_put(struct quire_cpu *cpu, struct wp_batch *batch, u32 nr_fresh)
+{
+	for (u32 i = 0; i < batch->nr; i++) {
+		bool replaced = i < nr_fresh && batch->orig[i];
+
+		if (i < nr_fresh && !replaced)
+			folio_put(cpu, batch->fresh[i]);
+		folio_put_many(cpu, batch->old[i], replaced ? 2 : 1);
+	}
+}
+
+/* Copies the batch's pages, as wp_page_copy() does one. FAULT_RETRY: the table is gone. */
+static int wp_batch_replace(struct vm_fault *f, struct wp_batch *batch, u32 nr)
+{
+	u64 end = f->addr + ((u64)nr << PAGE_SHIFT);
+	pte_t *ptep;
+
+	if (tlb_is_pending(&f->mm->tlb))
+		tlb_flush_range(f->cpu, f->mm, f->addr, end); /* B14 */
+	wp_batch_copy(f->cpu->q, batch, nr);
+	ptep = pte_offset_map_lock(f->mm, f->pmd, f->addr, &f->pt);
+	if (!ptep) {
+		memset(batch->orig, 0, sizeof(batch->orig));
+		return FAULT_RETRY;
+	}
+	if (wp_batch_clear(batch, ptep, nr)) {
+		tlb_flush_range(f->cpu, f->mm, f->addr, end);
+		wp_batch_install(f, batch, ptep, nr);
+	}
+	pte_unmap_unlock(f->pt);
+	return 0;
+}
+
+int do_wp_pages(struct vm_fault *f, u32 max, u64 *next)
+{
+	struct wp_batch batch = { .nr = 0 };
+	pte_t *ptep = pte_offset_map_lock(f->mm, f->pmd, f->addr, &f->pt);
+	u32 nr;
+	int ret;
+
+	if (!ptep)
+		return FAULT_RETRY;
+	nr = wp_batch_collect(f, ptep, max < WP_BATCH ? max : WP_BATCH, &batch);
+	pte_unmap_unlock(f->pt);
+	*next = f->addr;
+	if (!batch.nr)
+		return nr ? 0 : FAULT_RETRY; /* none, or the first entry is another by now */
+	nr = folio_alloc_bulk(f->cpu, batch.nr, batch.fresh, 0, true);
+	ret = nr ? wp_batch_replace(f, &batch, nr) : -ENOMEM;
+	wp_batch_put(f->cpu, &batch, nr);
+	if (!ret)
+		*next = f->addr + ((u64)nr << PAGE_SHIFT);
+	return ret;
 }
 
 int do_wp_page(struct vm_fault *f)

@@ -95,6 +95,13 @@ static bool only_small_folios(const struct vm_fault *f)
 
 /* ---------------------------------------------------------------------------------------- one table */
 
+/* The page at f->addr as a fault would. */
+static int populate_fault(struct vm_fault *f, u64 *next)
+{
+	*next = f->addr + PAGE_SIZE;
+	return fault_locked_vma(f);
+}
+
 /*
  * Fills some entries from f->addr on, below @end and in one table; *next becomes where to go on. The VMA is read-locked.
  * FAULT_RETRY: the table changed, or a fault wants to start again.
@@ -115,17 +122,18 @@ static int populate_some(struct vm_fault *f, u64 end, u64 *next)
 	if (nr && only_small_folios(f)) {
 		return populate_small(f, nr < POPULATE_BATCH ? nr : POPULATE_BATCH, next);
 	}
-	*next = f->addr + PAGE_SIZE;
 	f->orig = pte_read(ptep);
+	*next = f->addr + PAGE_SIZE;
 	if (pte_present(f->orig) && (!write || pte_write(f->orig)))
 		return 0;
-	return fault_locked_vma(f);
+	if (pte_present(f->orig) && !pte_special(f->orig) && !(f->vma->flags & VM_SHARED))
+		return do_wp_pages(f, left, next);
+	return populate_fault(f, next);
 }
 
 /* Fills [f->addr, end), which lies below one PMD. */
 static int populate_pmd(struct vm_fault *f, u64 end)
 {
-	u64 next = f->addr;
 	int ret = 0;
 
 	f->pmd = pmd_alloc(f->cpu, f->mm, f->addr, &f->pmd_tbl);
@@ -135,15 +143,16 @@ static int populate_pmd(struct vm_fault *f, u64 end)
 		ret = fault_locked_vma(f); /* a leaf, if memory allows, else a table with one entry */
 	else
 		ret = pte_alloc(f->cpu, f->mm, f->pmd_tbl, f->pmd);
-	for (; !ret && f->addr < end; f->addr = next) {
+	while (!ret && f->addr < end) {
 		pmd_t pmd = pte_read(f->pmd);
+		u64 next = end;
 
 		if (!pmd_leaf(pmd))
 			ret = populate_some(f, end, &next);
-		else if (pte_write(pmd) || !(f->flags & FAULT_WRITE))
-			f->addr = next = end;
-		else
-			ret = fault_locked_vma(f); /* reuses or splits the leaf; start again in either case */
+		else if (!pte_write(pmd) && (f->flags & FAULT_WRITE))
+			ret = populate_fault(f, &next); /* reuses or splits the leaf; start again in either case */
+		if (!ret) /* else the same place again */
+			f->addr = next;
 	}
 	return ret;
 }

@@ -58,6 +58,11 @@ static inline u64 fault_entry_bits(const struct vm_fault *f, bool writable)
 int fault_locked_vma(struct vm_fault *f);
 int do_anonymous_page(struct vm_fault *f);	/* anon.c: nothing mapped, anonymous VMA */
 int do_wp_page(struct vm_fault *f);		/* cow.c: present and read-only, the access writes (or unshares) */
+/*
+ * cow.c: do_wp_page() for up to @max consecutive entries of a private VMA from f->addr on, which are in one table: as many as are
+ * read-only pages. *next becomes the address behind what was done, entries that changed meanwhile included.
+ */
+int do_wp_pages(struct vm_fault *f, u32 max, u64 *next);
 int do_file_read_fault(struct vm_fault *f);	/* filefault.c: nothing mapped, file VMA */
 int do_file_cow_fault(struct vm_fault *f);	/* a private write */
 int do_file_shared_fault(struct vm_fault *f);	/* a shared write */
