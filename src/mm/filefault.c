@@ -37,7 +37,7 @@ static u64 file_entry_bits(const struct vma *vma)
 static u32 map_folio_pages(struct vm_fault *f, struct folio *folio, u64 first, u64 last, pte_t *ptep, u64 base)
 {
 	u64 from = folio->index > first ? folio->index : first, end = folio->index + folio_nr_pages(folio);
-	u64 file_end = file_nr_pages(f->vma->file), bits = file_entry_bits(f->vma);
+	u64 file_end = file_nr_pages(f->vma->file), bits = file_entry_bits(f->vma) | _PAGE_ACCESSED; /* all, as Linux */
 	u32 nr = 0;
 
 	end = end < file_end ? end : file_end;
