@@ -49,7 +49,8 @@ struct vma *vma_tree_find(const struct vma_tree *tree, u64 addr);
 struct vma *vma_tree_find_below(const struct vma_tree *tree, u64 addr);
 
 #define vma_tree_for_each_range(vma, tree, first, last_excl)                                                           \
-	for (vma = vma_tree_find(tree, first); vma && vma->start < (last_excl); vma = vma_tree_find(tree, vma->end))
+	for ((vma) = vma_tree_find((tree), (first)); (vma) && (vma)->start < (last_excl);                              \
+	     (vma) = vma_tree_find((tree), (vma)->end))
 #define vma_tree_for_each(vma, tree) vma_tree_for_each_range(vma, tree, 0, ~0ull)
 
 /*
