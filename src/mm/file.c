@@ -167,24 +167,40 @@ static unsigned want_order(const struct folio_want *want, u32 orders, unsigned b
 	return order;
 }
 
+/* Flags of a fresh folio. Zeroes are all that a page of shmem needs to be valid. */
+static u64 fresh_flags(const struct quire_file *file, const struct folio_want *want)
+{
+	u64 flags = 1ull << PG_locked;
+
+	if (file->shmem)
+		flags |= 1ull << PG_swapbacked | (u64) !!(want->gfp & GFP_ZERO) << PG_uptodate;
+	return flags;
+}
+
+/* Is there likely to be something in the way? Asked before the work of making a folio that may have no place. */
+static bool likely_taken(struct quire_cpu *cpu, struct quire_file *file, const struct folio_want *want, unsigned order)
+{
+	u64 first = want->index & ~((1ull << order) - 1);
+
+	if (!order && !(want->gfp & GFP_NORETRY))
+		return false; /* the caller has just looked */
+	return filemap_next_cached(cpu, &file->mapping, first) < first + (1ull << order);
+}
+
 /* One attempt with one order. */
 static int add_order(struct quire_cpu *cpu, struct quire_file *file, const struct folio_want *want, unsigned order,
 		     struct folio **out)
 {
-	u64 first = want->index & ~((1ull << order) - 1);
 	struct folio *folio;
 	int ret;
 
-	/* A look before the work of making a folio that has no place; whether it has one is decided when it is added. */
-	if (filemap_next_cached(cpu, &file->mapping, first) < first + (1ull << order))
+	if (likely_taken(cpu, file, want, order))
 		return -EEXIST;
 	folio = folio_alloc(cpu, order, want->gfp | (order ? (unsigned)GFP_NORETRY : 0), false);
 	if (!folio)
 		return -ENOMEM;
-	folio_set(folio, PG_locked); /* nobody else knows it yet */
-	if (file->shmem)
-		folio_set(folio, PG_swapbacked);
-	ret = filemap_add_folio(cpu, &file->mapping, folio, first);
+	WRITE_ONCE(folio->flags, fresh_flags(file, want)); /* nobody else knows it yet */
+	ret = filemap_add_folio(cpu, &file->mapping, folio, want->index & ~((1ull << order) - 1));
 	if (ret)
 		file_unlock_put(cpu, folio);
 	else

@@ -104,8 +104,8 @@ struct folio_want {
 };
 /*
  * Allocates a folio for a page that is not cached, of the largest order that the file's policy, the range and the cache's
- * other folios allow, and adds it: LOCKED, referenced, not uptodate. 0; -EEXIST: somebody else has; -ENOMEM.
- * invalidate_lock held for read (or inode_lock for write). May sleep.
+ * other folios allow, and adds it: LOCKED, referenced, uptodate only if it is a zeroed one of shmem. 0; -EEXIST: somebody
+ * else has; -ENOMEM. invalidate_lock held for read (or inode_lock for write). May sleep.
  */
 int file_add_folio(struct quire_cpu *cpu, struct quire_file *file, const struct folio_want *want, struct folio **out);
 

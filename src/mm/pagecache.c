@@ -68,12 +68,13 @@ struct folio *filemap_get_folio(struct quire_cpu *cpu, struct address_space *map
 unsigned filemap_get_folios_marked(struct quire_cpu *cpu, struct address_space *mapping, u64 *start, u64 last,
 				   enum pagecache_mark mark, unsigned max, struct folio **folios)
 {
+	struct pagecache_cursor cursor = { 0 };
 	u64 index = *start;
 	unsigned nr = 0;
 
 	rcu_read_lock(cpu);
 	while (nr < max && index <= last) {
-		u64 entry, *slot = pagecache_find(mapping, &index, last, mark, &entry);
+		u64 entry, *slot = pagecache_find(mapping, &cursor, &index, last, mark, &entry);
 		struct folio *folio;
 
 		if (!slot)
@@ -96,10 +97,11 @@ unsigned filemap_get_folios(struct quire_cpu *cpu, struct address_space *mapping
 
 u64 filemap_next_cached(struct quire_cpu *cpu, struct address_space *mapping, u64 index)
 {
+	struct pagecache_cursor cursor = { 0 };
 	u64 entry, *slot;
 
 	rcu_read_lock(cpu);
-	slot = pagecache_find(mapping, &index, ~0ull, PAGECACHE_PRESENT, &entry);
+	slot = pagecache_find(mapping, &cursor, &index, ~0ull, PAGECACHE_PRESENT, &entry);
 	rcu_read_unlock(cpu);
 	return slot ? index : ~0ull;
 }
@@ -168,42 +170,48 @@ int filemap_add_folio(struct quire_cpu *cpu, struct address_space *mapping, stru
 	return ret;
 }
 
-/* Under pages_lock. @dirty_pages counts what was dirty and now goes with its folio. */
-static void erase_folio(struct address_space *mapping, struct folio *folio, struct pagecache_pool *freed,
-			u64 *dirty_pages)
+/* What a batch of removals adds up. */
+struct removal {
+	struct pagecache_cursor cursor;
+	struct pagecache_pool freed;
+	u64 pages, dirty_pages;
+};
+
+/* Under pages_lock. */
+static void erase_folio(struct address_space *mapping, struct folio *folio, struct removal *removal)
 {
-	if (folio_test_and_clear(folio, PG_dirty) && !mapping->host->shmem)
-		*dirty_pages += folio_nr_pages(folio);
-	pagecache_erase(mapping, folio->index, folio->order, freed);
+	VM_BUG_ON2(!folio_test(folio, PG_locked), folio->pfn, folio->flags);
+	BUG_ON2(folio_mapped(folio) || folio_test(folio, PG_writeback), folio->pfn, folio->refs);
+	if (folio_test(folio, PG_dirty)) { /* nobody can set or clear it: locked and unmapped */
+		folio_clear(folio, PG_dirty);
+		removal->dirty_pages += mapping->host->shmem ? 0 : folio_nr_pages(folio);
+	}
+	pagecache_erase(mapping, &removal->cursor, folio->index, folio->order, &removal->freed);
 	WRITE_ONCE(folio->mapping, 0);
-	mapping->nr_pages -= folio_nr_pages(folio);
+	removal->pages += folio_nr_pages(folio);
 }
 
-void filemap_remove_folios(struct quire_cpu *cpu, struct address_space *mapping, struct folio **folios, unsigned nr)
+void filemap_take_folios(struct quire_cpu *cpu, struct address_space *mapping, struct folio **folios, unsigned nr)
 {
-	struct pagecache_pool freed = { 0 };
-	u64 pages = 0, dirty_pages = 0;
+	struct removal removal = { .pages = 0 };
 
+	if (!nr)
+		return;
 	spin_lock(&mapping->pages_lock);
-	for (unsigned i = 0; i < nr; i++) {
-		VM_BUG_ON2(!folio_test(folios[i], PG_locked), folios[i]->pfn, folios[i]->flags);
-		BUG_ON2(folio_mapped(folios[i]) || folio_test(folios[i], PG_writeback), folios[i]->pfn,
-			folios[i]->refs);
-		erase_folio(mapping, folios[i], &freed, &dirty_pages);
-		pages += folio_nr_pages(folios[i]);
-	}
-	spin_unlock(&mapping->pages_lock);
-	pagecache_pool_free_rcu(cpu, &freed);
-	count_cached(cpu, mapping, -(s64)pages);
-	if (dirty_pages)
-		count_event(cpu, NR_FILE_DIRTY, 0 - dirty_pages);
 	for (unsigned i = 0; i < nr; i++)
-		folio_put_many(cpu, folios[i], folio_nr_pages(folios[i]));
+		erase_folio(mapping, folios[i], &removal);
+	mapping->nr_pages -= removal.pages;
+	spin_unlock(&mapping->pages_lock);
+	pagecache_pool_free_rcu(cpu, &removal.freed);
+	count_cached(cpu, mapping, -(s64)removal.pages);
+	if (removal.dirty_pages)
+		count_event(cpu, NR_FILE_DIRTY, 0 - removal.dirty_pages);
 }
 
 void filemap_remove_folio(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio)
 {
-	filemap_remove_folios(cpu, mapping, &folio, 1);
+	filemap_take_folios(cpu, mapping, &folio, 1);
+	folio_put_many(cpu, folio, folio_nr_pages(folio));
 }
 
 /* -------------------------------------------------------------------------------------------- splitting */
@@ -333,11 +341,13 @@ bool filemap_marked(struct quire_cpu *cpu, struct address_space *mapping, enum p
 /* Under pages_lock: copies the dirty mark to up to TOWRITE_BATCH entries; false when the range is done. */
 static bool mark_towrite_batch(struct address_space *mapping, u64 *index, u64 last)
 {
+	struct pagecache_cursor cursor = { 0 };
+
 	for (unsigned i = 0; i < TOWRITE_BATCH; i++) {
 		struct folio *folio;
 		u64 entry;
 
-		if (*index > last || !pagecache_find(mapping, index, last, PAGECACHE_DIRTY, &entry))
+		if (*index > last || !pagecache_find(mapping, &cursor, index, last, PAGECACHE_DIRTY, &entry))
 			return false;
 		folio = entry_folio(entry);
 		pagecache_set_mark(mapping, folio->index, folio->order, PAGECACHE_TOWRITE);
@@ -364,14 +374,16 @@ bool filemap_dirty_folio(struct quire_cpu *cpu, struct folio *folio)
 	struct address_space *mapping = folio_file_mapping(folio);
 	bool dirtied = false;
 
+	if (!mapping)
+		return false;
+	if (mapping->host->shmem)
+		return !folio_test_and_set(folio, PG_dirty); /* no store behind it: neither mark nor count */
 	/*
 	 * Already dirty? Asked by a read-modify-write that changes nothing: it orders the caller's store before the flag,
 	 * so that a writer-back who clears the flag after we saw it set reads that store (invariant 83). A load would not.
 	 */
-	if (__atomic_fetch_or(&folio->flags, 0, __ATOMIC_ACQ_REL) >> PG_dirty & 1 || !mapping)
+	if (__atomic_fetch_or(&folio->flags, 0, __ATOMIC_ACQ_REL) >> PG_dirty & 1)
 		return false;
-	if (mapping->host->shmem)
-		return !folio_test_and_set(folio, PG_dirty); /* no store behind it: neither mark nor count */
 	/* The flag changes under the lock, so that it and the mark agree. */
 	spin_lock(&mapping->pages_lock);
 	if (folio_file_mapping(folio) == mapping && !folio_test_and_set(folio, PG_dirty)) {
@@ -475,10 +487,11 @@ static void validate_folio(struct cache_check *check, const struct folio *folio,
 unsigned pagecache_validate(struct address_space *mapping, violation_fn report, void *arg)
 {
 	struct cache_check check = { .mapping = mapping, .report = report, .arg = arg };
+	struct pagecache_cursor cursor = { 0 };
 	u64 entry, index = 0, pages = 0;
 
 	check.violations = pagecache_tree_validate(mapping, report, arg);
-	while (pagecache_find(mapping, &index, ~0ull, PAGECACHE_PRESENT, &entry)) {
+	while (pagecache_find(mapping, &cursor, &index, ~0ull, PAGECACHE_PRESENT, &entry)) {
 		const struct folio *folio = entry_folio(entry);
 
 		validate_folio(&check, folio, index);

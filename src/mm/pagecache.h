@@ -75,8 +75,8 @@ int filemap_add_folio(struct quire_cpu *cpu, struct address_space *mapping, stru
  * dropped (the caller keeps its own).
  */
 void filemap_remove_folio(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio);
-/* The same for several at once. */
-void filemap_remove_folios(struct quire_cpu *cpu, struct address_space *mapping, struct folio **folios, unsigned nr);
+/* The same for several at once; the cache's references become the caller's. */
+void filemap_take_folios(struct quire_cpu *cpu, struct address_space *mapping, struct folio **folios, unsigned nr);
 /*
  * Splits a locked, unmapped, otherwise unreferenced folio of a partly truncated range into order-0 folios, by freezing it
  * (race B55). The caller owns one reference before and one on each afterwards, all locked. -EAGAIN when somebody

@@ -39,6 +39,20 @@ static unsigned index_shift(u64 index)
 	return shift;
 }
 
+/* The cursor's node if it has a slot for page @index, else NULL. */
+static struct pagecache_node *cursor_node(const struct pagecache_cursor *cursor, u64 index)
+{
+	struct pagecache_node *node = cursor->node;
+
+	return node && index >> node->shift >> PAGECACHE_SHIFT == cursor->base ? node : NULL;
+}
+
+static void cursor_set(struct pagecache_cursor *cursor, struct pagecache_node *node, u64 index)
+{
+	cursor->node = node;
+	cursor->base = index >> node->shift >> PAGECACHE_SHIFT;
+}
+
 /* As many ones as the order takes slots, from the slot of @index on. At most 32 slots, so no shift by 64. */
 static u64 slots_mask(const struct pagecache_node *node, u64 index, unsigned order)
 {
@@ -131,14 +145,21 @@ static bool node_find(const struct pagecache_node *node, u64 *index, enum pageca
 	return true;
 }
 
-/* Descends from the root to the next candidate. 1: found; 0: nothing in the tree any more; -1: *index moved on. */
-static int find_step(struct address_space *mapping, u64 *index, u64 last, enum pagecache_mark mark, u64 **slot,
-		     u64 *entry)
+/*
+ * Descends from the cursor or the root to the next candidate. 1: found; 0: nothing in the tree any more; -1: *index moved
+ * on. A node that left the tree meanwhile is empty, or will be left at its end: what came into its place is not missed
+ * for longer than that.
+ */
+static int find_step(struct address_space *mapping, struct pagecache_cursor *cursor, u64 *index, u64 last,
+		     enum pagecache_mark mark, u64 **slot, u64 *entry)
 {
-	struct pagecache_node *node = rcu_dereference(mapping->root);
+	struct pagecache_node *node = cursor_node(cursor, *index);
 
-	if (!node || !root_covers(node, *index))
-		return 0;
+	if (!node) {
+		node = rcu_dereference(mapping->root);
+		if (!node || !root_covers(node, *index))
+			return 0;
+	}
 	for (;;) {
 		if (!node_find(node, index, mark) || *index > last)
 			return -1;
@@ -148,6 +169,7 @@ static int find_step(struct address_space *mapping, u64 *index, u64 last, enum p
 			break;
 		node = entry_node(*entry);
 	}
+	cursor_set(cursor, node, *index);
 	if (*entry)
 		return 1;
 	/* It has just been taken out, or is about to be put in: either way absent at this instant. */
@@ -155,12 +177,13 @@ static int find_step(struct address_space *mapping, u64 *index, u64 last, enum p
 	return -1;
 }
 
-u64 *pagecache_find(struct address_space *mapping, u64 *index, u64 last, enum pagecache_mark mark, u64 *entry)
+u64 *pagecache_find(struct address_space *mapping, struct pagecache_cursor *cursor, u64 *index, u64 last,
+		    enum pagecache_mark mark, u64 *entry)
 {
 	u64 *slot, first = *index;
 
 	while (*index <= last && *index >= first) { /* the second: *index wrapped */
-		int found = find_step(mapping, index, last, mark, &slot, entry);
+		int found = find_step(mapping, cursor, index, last, mark, &slot, entry);
 
 		if (found == 1)
 			return slot;
@@ -225,9 +248,10 @@ void pagecache_clear_mark(struct address_space *mapping, u64 index, unsigned ord
 
 bool pagecache_test_mark(struct address_space *mapping, u64 index, enum pagecache_mark mark)
 {
+	struct pagecache_cursor cursor = { 0 };
 	u64 found = index, entry;
 
-	return pagecache_find(mapping, &found, index, mark, &entry) != NULL;
+	return pagecache_find(mapping, &cursor, &found, index, mark, &entry) != NULL;
 }
 
 /* -------------------------------------------------------------------------------------------- changing */
@@ -335,17 +359,25 @@ static void tree_prune(struct address_space *mapping, struct pagecache_node *nod
 	}
 }
 
-void pagecache_erase(struct address_space *mapping, u64 index, unsigned order, struct pagecache_pool *freed)
+void pagecache_erase(struct address_space *mapping, struct pagecache_cursor *cursor, u64 index, unsigned order,
+		     struct pagecache_pool *freed)
 {
-	struct pagecache_node *node = entry_level(mapping, index, order);
-	u64 mask = slots_mask(node, index, order);
+	struct pagecache_node *node = cursor_node(cursor, index);
+	u32 nr_freed = freed->nr;
+	u64 mask;
 
+	if (!node || node->shift != order_shift(order))
+		node = entry_level(mapping, index, order);
+	mask = slots_mask(node, index, order);
 	/* Slots before anything else: who took a reference just now must find them empty when reading them again. */
 	for (unsigned i = 0; i < order_slots(order); i++)
 		WRITE_ONCE(node->slots[node_offset(node, index) + i], 0);
 	for (unsigned mark = 0; mark < NR_PAGECACHE_MARKS; mark++)
 		node_clear_mark(node, mask, mark);
+	cursor_set(cursor, node, index);
 	tree_prune(mapping, node, freed);
+	if (freed->nr != nr_freed)
+		cursor->node = NULL; /* perhaps one of those */
 }
 
 /* Fills @nr slots of @node from @offset on with the next folios: @folio first if it is not NULL, then from the list. */

@@ -32,6 +32,15 @@ struct pagecache_pool {
 	u32 nr;
 };
 
+/*
+ * Where a walk in rising order was last: the next page is most often in the same node. Zeroed at the start. Valid as long
+ * as the RCU section or the section of pages_lock in which it is used.
+ */
+struct pagecache_cursor {
+	struct pagecache_node *node;
+	u64 base; /* page index >> what the node covers */
+};
+
 static inline struct folio *entry_folio(u64 entry)
 {
 	return (struct folio *)(uintptr_t)entry;
@@ -64,14 +73,16 @@ u64 *pagecache_slot(struct address_space *mapping, u64 index, u64 *entry);
  * The slot of the first entry with @mark that covers a page from *index to @last, with *index moved to the first such
  * page. NULL: none. RCU section or pages_lock; without the lock an entry may be missed that came or went meanwhile.
  */
-u64 *pagecache_find(struct address_space *mapping, u64 *index, u64 last, enum pagecache_mark mark, u64 *entry);
+u64 *pagecache_find(struct address_space *mapping, struct pagecache_cursor *cursor, u64 *index, u64 last,
+		    enum pagecache_mark mark, u64 *entry);
 
 /* How many nodes inserting there takes, or -EEXIST when some page of the range is taken. pages_lock. */
 int pagecache_missing(struct address_space *mapping, u64 index, unsigned order);
 /* Puts an entry where pagecache_missing has just said how many nodes it takes, which the pool has. pages_lock. */
 void pagecache_insert(struct address_space *mapping, u64 index, unsigned order, u64 entry, struct pagecache_pool *pool);
 /* Empties the slots of an entry that is there, and unlinks nodes that became empty into @freed. pages_lock. */
-void pagecache_erase(struct address_space *mapping, u64 index, unsigned order, struct pagecache_pool *freed);
+void pagecache_erase(struct address_space *mapping, struct pagecache_cursor *cursor, u64 index, unsigned order,
+		     struct pagecache_pool *freed);
 /*
  * Replaces the entry of a folio of 2^order pages by as many of one page each, which inherit its marks: the folio itself for
  * its first page, then @tails (linked by lru, in order). A reader finds the old entry or the one of the page that it asks

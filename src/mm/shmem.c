@@ -21,8 +21,6 @@ int shmem_add_page(struct quire_cpu *cpu, struct quire_file *file, u64 index, st
 	if (index < want.high)
 		ret = file_add_folio(cpu, file, &want, out);
 	up_read(&mapping->invalidate_lock);
-	if (!ret)
-		folio_mark_uptodate(*out);
 	return ret == -EEXIST ? 0 : ret;
 }
 
@@ -47,8 +45,10 @@ int shmem_allocate(struct quire_cpu *cpu, struct quire_file *file, u64 first, u6
 	if (end - first > cpu->q->nr_frames)
 		return -ENOSPC; /* can never be; do not fill all memory to find out */
 	while (want.index < end) {
-		int ret = file_add_folio(cpu, file, &want, &folio);
+		int ret = -EEXIST;
 
+		if (!file_page_resident(cpu, file, want.index))
+			ret = file_add_folio(cpu, file, &want, &folio);
 		if (ret == -ENOMEM) {
 			shmem_drop_unused(cpu, file, first, want.index);
 			return ret;
@@ -57,7 +57,6 @@ int shmem_allocate(struct quire_cpu *cpu, struct quire_file *file, u64 first, u6
 			want.index++;
 			continue;
 		}
-		folio_mark_uptodate(folio);
 		want.index = folio->index + folio_nr_pages(folio);
 		file_unlock_put(cpu, folio);
 	}

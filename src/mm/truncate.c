@@ -144,9 +144,11 @@ static void truncate_batch(struct quire_cpu *cpu, struct address_space *mapping,
 		unmap_mapping_folio(cpu, folio);
 		whole[nr_whole++] = folio;
 	}
-	filemap_remove_folios(cpu, mapping, whole, nr_whole);
-	for (unsigned i = 0; i < nr_whole; i++)
-		file_unlock_put(cpu, whole[i]);
+	filemap_take_folios(cpu, mapping, whole, nr_whole);
+	for (unsigned i = 0; i < nr_whole; i++) {
+		folio_unlock(cpu, whole[i]);
+		folio_put_many(cpu, whole[i], folio_nr_pages(whole[i]) + 1);
+	}
 }
 
 void truncate_range(struct quire_cpu *cpu, struct quire_file *file, u64 start, u64 end)
