@@ -55,11 +55,13 @@ typedef void (*limit_fn)(const struct limit_arena *arena, uint64_t offset, uint6
 static void limit_pass(const struct limit_arena *arena, uint64_t bytes, limit_fn fn, uint64_t folio,
 		       struct samples *samples)
 {
+	const uint64_t pages = LIMIT_CHUNK / BENCH_PAGE;
+
 	for (uint64_t at = 0; at + LIMIT_CHUNK <= bytes; at += LIMIT_CHUNK) {
 		uint64_t begun = bench_now();
 
 		fn(arena, at, folio);
-		samples_add(samples, (double)(bench_now() - begun) / (double)(LIMIT_CHUNK / BENCH_PAGE));
+		samples_add(samples, (double)(bench_now() - begun) / (double)pages);
 	}
 }
 
