@@ -41,8 +41,10 @@ bool bench_fail(struct bench_result *result, const struct side *side, const char
 
 static void keep_sample(struct round *round, enum bench_op op, uint64_t ns, uint64_t bytes)
 {
+	uint64_t pages = bytes / BENCH_PAGE;
+
 	if (round->keep)
-		samples_add(&round->result->op[op], (double)ns / (double)(bytes / BENCH_PAGE));
+		samples_add(&round->result->op[op], (double)ns / (double)pages);
 }
 
 /* ---------------------------------------------------------------------------------------- calls for a chunk */
