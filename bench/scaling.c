@@ -74,6 +74,7 @@ static int scale_step(struct scaling_thread *thread, enum scale_op op, uint64_t 
 static void scale_pass(struct scaling_thread *thread, enum scale_op op, bool timed)
 {
 	struct scaling *scaling = thread->scaling;
+	uint64_t pages = scaling->setup->chunk / BENCH_PAGE;
 
 	for (uint64_t i = 0; i < own_chunks(scaling); i++) {
 		uint64_t addr = chunk_address(scaling->setup, thread->who, i), begun;
@@ -85,8 +86,7 @@ static void scale_pass(struct scaling_thread *thread, enum scale_op op, bool tim
 			thread->what = scale_rows[op].name;
 		}
 		if (timed)
-			samples_add(&thread->samples[op],
-				    (double)(bench_now() - begun) / (double)(scaling->setup->chunk / BENCH_PAGE));
+			samples_add(&thread->samples[op], (double)(bench_now() - begun) / (double)pages);
 	}
 }
 
@@ -164,6 +164,7 @@ static bool collect(struct scaling *scaling, struct scaling_thread *thread)
 /* All operations by one thread, or by two at once; @threads is room for them. */
 static bool scale_with(struct scaling *scaling, struct scaling_thread threads[SIDE_THREADS])
 {
+	bool both = scaling->threads > 1;
 	pthread_t second;
 	int err = map_all(scaling);
 
@@ -171,15 +172,15 @@ static bool scale_with(struct scaling *scaling, struct scaling_thread threads[SI
 		return bench_fail(scaling->result, scaling->side, "mmap", err);
 	for (unsigned who = 0; who < scaling->threads; who++)
 		threads[who] = (struct scaling_thread){ .scaling = scaling, .who = who };
-	if (scaling->threads > 1) {
+	if (both) {
 		err = pthread_create(&second, NULL, second_thread, &threads[1]);
 		if (err)
 			return bench_fail(scaling->result, scaling->side, "thread", -err);
 	}
 	scale_script(&threads[0]);
-	if (scaling->threads > 1)
+	if (both)
 		pthread_join(second, NULL);
-	return collect(scaling, &threads[0]) && (scaling->threads == 1 || collect(scaling, &threads[1]));
+	return collect(scaling, &threads[0]) && (!both || collect(scaling, &threads[1]));
 }
 
 bool scaling_round(struct side *side, const struct bench_setup *setup, const unsigned cpus[SIDE_THREADS], bool keep,
