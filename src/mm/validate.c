@@ -71,7 +71,7 @@ static void free_scratch(struct validate *v, u64 nr_chunks)
 static bool alloc_scratch(struct validate *v)
 {
 	v->nr_chunks = (v->q->nr_frames + FRAME_USE_PER_CHUNK - 1) / FRAME_USE_PER_CHUNK;
-	while (PAGE_SIZE << v->use_order < v->nr_chunks * sizeof(v->use[0]))
+	while (PAGE_SIZE << v->use_order < v->nr_chunks * sizeof(struct frame_use *))
 		v->use_order++;
 	v->use_pfn = v->use_order <= MAX_ORDER ? frame_alloc(v->cpu, v->use_order, 0) : 0;
 	if (!v->use_pfn)
