@@ -151,7 +151,7 @@ static bool reach_table(struct table_walk *w, const struct ptdesc *pt, unsigned 
 {
 	struct validate *v = w->v;
 
-	if (!is_object(v->q, CACHE_PTDESC, pt) || !pfn_managed(v->q, pt->pfn) ||
+	if (!pt || !is_object(v->q, CACHE_PTDESC, pt) || !pfn_managed(v->q, pt->pfn) ||
 	    READ_ONCE(v->q->pages[pt->pfn].word) != page_word_mk(PAGE_TABLE, pt)) {
 		violation(v, 19, "mm %d links %x, which is no page table", w->mm->tlb.id, (u64)(uintptr_t)pt, 0);
 		return false;
