@@ -191,7 +191,7 @@ uint32_t qrec_block_crc(const uint8_t header[QREC_BLOCK_HEADER_SIZE], const void
 /* Signed numbers as small unsigned ones: 0, -1, 1, -2, ... become 0, 1, 2, 3, ... */
 static inline uint64_t qrec_zigzag(int64_t value)
 {
-	return (uint64_t)value << 1 ^ (uint64_t)(value >> 63);
+	return (uint64_t)value << 1 ^ (value < 0 ? UINT64_MAX : 0);
 }
 
 static inline int64_t qrec_unzigzag(uint64_t value)
