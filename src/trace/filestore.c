@@ -152,7 +152,7 @@ static void check_page(void *arg, uint64_t page, struct content **place)
 		replay_fail(check->replay, NULL, "file %u: page %" PRIu64 " cannot be read back", check->id, page);
 		return;
 	}
-	for (unsigned line = 0; line < len / CONTENT_LINE; line++) {
+	for (uint64_t line = 0; line < len / CONTENT_LINE; line++) {
 		if (!content_expected(*place, line, expected))
 			continue;
 		check->replay->nr_checked++;
