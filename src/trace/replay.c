@@ -391,6 +391,7 @@ static void read_all(struct replay *replay, void (*progress)(void *arg, uint64_t
 		if (!replay->outcome.failed)
 			snprintf(replay->outcome.error, sizeof(replay->outcome.error), "%s",
 				 qrec_reader_error(replay->reader));
+		replay->outcome.unreadable = !replay->outcome.failed;
 		replay->outcome.failed = true;
 		pthread_mutex_unlock(&replay->lock);
 		__atomic_store_n(&replay->stop, true, __ATOMIC_RELEASE);
@@ -500,11 +501,38 @@ static void look_at_beginning(struct replay *replay, struct quire_cpu *cpu)
 	quire_stat(cpu, &replay->begin);
 }
 
-/* After a failure address spaces are left over; whoever failed is not asked to take them down in order. */
-static void abandon(struct replay *replay)
+/* Ends the address spaces that are left when a recording could not be replayed to its end. */
+static void end_address_spaces(struct replay *replay, struct quire_cpu *cpu)
 {
-	for (uint32_t i = 0; i < replay->nr_processes; i++)
-		replay->processes[i]->mm = NULL;
+	for (uint32_t i = 0; i < replay->nr_processes; i++) {
+		struct replay_process *process = replay->processes[i];
+
+		if (process->mm)
+			quire_mm_put(cpu, process->mm);
+		process->mm = NULL;
+	}
+	check_rest(replay, cpu);
+}
+
+/*
+ * The recording could not be read to its end, or memory did not suffice: neither is a reason to leave anything behind. What
+ * is found wrong now is worse than that and reported in its place.
+ */
+static void check_after_stop(struct replay *replay)
+{
+	struct replay_outcome outcome = replay->outcome;
+	char found[sizeof(outcome.error)];
+
+	replay->outcome.failed = false;
+	__atomic_store_n(&replay->stop, false, __ATOMIC_RELEASE);
+	alone(replay, end_address_spaces);
+	if (replay->outcome.failed) {
+		memcpy(found, replay->outcome.error, sizeof(found));
+		snprintf(replay->outcome.error, sizeof(found), "%.500s; and then: %.500s", outcome.error, found);
+		return;
+	}
+	replay->outcome = outcome;
+	__atomic_store_n(&replay->stop, true, __ATOMIC_RELEASE);
 }
 
 bool replay_run(struct replay *replay, void (*progress)(void *arg, uint64_t events), void *arg)
@@ -523,10 +551,10 @@ bool replay_run(struct replay *replay, void (*progress)(void *arg, uint64_t even
 	end = timing_clock_read();
 	replay->seconds = (double)(end.ns - begin.ns) / 1e9;
 	replay->tick_ns = timing_tick_ns(begin, end);
-	if (replay_stopped(replay))
-		abandon(replay);
-	else
+	if (!replay_stopped(replay))
 		alone(replay, check_rest);
+	else if (replay->outcome.out_of_memory || replay->outcome.unreadable)
+		check_after_stop(replay);
 	return !replay->outcome.failed;
 }
 
@@ -534,7 +562,7 @@ void replay_destroy(struct replay *replay)
 {
 	if (replay->files)
 		model_destroy(&replay->model);
-	/* After a failure the machine is not empty, and its memory is given back when we end. */
+	/* After a failure the machine may not be empty; its memory is given back when we end. */
 	if (replay->quire && quire_destroy(replay->quire) && !replay->outcome.failed)
 		replay_fail(replay, NULL, "the machine cannot be taken down: something is still in use");
 	for (uint32_t i = 0; i < replay->nr_processes; i++)

@@ -68,6 +68,7 @@ struct replay_options {
 struct replay_outcome {
 	bool failed;	    /* something was wrong: @error says what */
 	bool out_of_memory; /* it was the lack of memory, in event @at */
+	bool unreadable;    /* it was the recording */
 	uint64_t at;
 	char error[1024];
 };
@@ -115,6 +116,8 @@ struct replay_place {
  * the number of events handed out. Returns true if everything was right; otherwise replay->outcome says why.
  */
 bool replay_run(struct replay *replay, void (*progress)(void *arg, uint64_t events), void *arg);
+
+/* Gives everything back, except a machine that did something wrong: it is left as it is. */
 void replay_destroy(struct replay *replay);
 
 /*

@@ -22,7 +22,7 @@ def report(name, right, why=""):
     failures += not right
     print(f"{'ok' if right else 'not ok'} {count} - {name}", flush=True)
     if not right:
-        print(f"# {why}", flush=True)
+        print(f"# {str(why)[:1500]}", flush=True)
 
 
 def run(*command, cwd=None, timeout=300):

@@ -67,13 +67,8 @@ const struct qrec_event *sample_events(size_t *nr)
 		{ .op = QREC_MPROTECT, BY(0, 0), .addr = AREA + 0x4000, .len = 0x2000, .prot = 1 },
 		{ .op = QREC_STORE, BY(0, 0), .page = (AREA + 0x4000) >> 12, .pages = 1 }, /* SIGSEGV */
 		{ .op = QREC_MPROTECT, BY(0, 0), .addr = 0x123456, .len = 1, .result = -22, .prot = 77 },
-		{ .op = QREC_MREMAP,
-		  BY(0, 0),
-		  .addr = AREA + 0x8000,
-		  .len = 0x4000,
-		  .result = AREA + 0x200000,
-		  .flags = 1,
-		  .new_len = 0x8000 },
+		/* addr, len, result, nothing, flags, new_len, new_addr */
+		{ .op = QREC_MREMAP, BY(0, 0), .arg = { AREA + 0x8000, 0x4000, AREA + 0x200000, 0, 1, 0x8000, 0 } },
 		{ .op = QREC_LOAD, BY(0, 0), .page = (AREA + 0x200000) >> 12, .pages = 8 },
 		{ .op = QREC_MLOCK, BY(0, 0), .addr = AREA, .len = 0x1000 },
 		{ .op = QREC_MUNLOCK, BY(0, 0), .addr = AREA, .len = 0x1000 },
