@@ -22,7 +22,7 @@
 /* Writes the pattern of one piece of a file: pages from @page on. */
 static int write_pages(int fd, uint32_t id, uint64_t page, uint64_t end, uint64_t *buffer)
 {
-	uint64_t at = page * CONTENT_PAGE, len = BUFFER_PAGES * CONTENT_PAGE;
+	uint64_t at = page * CONTENT_PAGE, len = (uint64_t)BUFFER_PAGES * CONTENT_PAGE;
 
 	for (unsigned i = 0; i < BUFFER_PAGES * CONTENT_LINES; i++)
 		content_pattern(id + 1, page + i / CONTENT_LINES, CONTENT_PAGE, i % CONTENT_LINES,
@@ -152,15 +152,17 @@ static void check_page(void *arg, uint64_t page, struct content **place)
 		replay_fail(check->replay, NULL, "file %u: page %" PRIu64 " cannot be read back", check->id, page);
 		return;
 	}
-	for (uint64_t line = 0; line < len / CONTENT_LINE; line++) {
+	for (unsigned line = 0; line < len / CONTENT_LINE; line++) {
+		const uint64_t *found = &actual[(size_t)line * CONTENT_WORDS];
+
 		if (!content_expected(*place, line, expected))
 			continue;
 		check->replay->nr_checked++;
-		if (memcmp(expected, &actual[line * CONTENT_WORDS], CONTENT_LINE))
+		if (memcmp(expected, found, CONTENT_LINE))
 			replay_fail(check->replay, NULL,
 				    "file %u: byte %" PRIu64 " was not written back right (%016" PRIx64
 				    ", expected %016" PRIx64 " at the beginning of its line)",
-				    check->id, at + line * CONTENT_LINE, actual[line * CONTENT_WORDS], expected[0]);
+				    check->id, at + (uint64_t)line * CONTENT_LINE, found[0], expected[0]);
 	}
 }
 
