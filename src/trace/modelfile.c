@@ -91,7 +91,7 @@ uint32_t model_file_add_unnamed(struct model *model, uint64_t size)
 
 pthread_mutex_t *model_page_lock(struct model *model, uint32_t id, uint64_t page)
 {
-	return &model->page_locks[(page * 31 + id * 7919u) % MODEL_PAGE_LOCKS];
+	return &model->page_locks[(page * 31 + id * UINT64_C(7919)) % MODEL_PAGE_LOCKS];
 }
 
 /* A page of which nothing was known: pattern as far as it reaches. */
