@@ -155,7 +155,7 @@ static bool compare_line(const struct touch *touch, unsigned line, uint32_t mark
 		return true;
 	if (was_changing(touch, line, mark))
 		return true;
-	fail_wrong(touch, touch->addr + line * CONTENT_LINE, expected, actual);
+	fail_wrong(touch, touch->addr + (uint64_t)line * CONTENT_LINE, expected, actual);
 	return false;
 }
 
@@ -167,10 +167,10 @@ static bool check_lines(const struct touch *touch, unsigned line, unsigned nr)
 
 	for (unsigned i = 0; i < nr; i++)
 		marks[i] = content_mark_of(touch->access.content, line + i);
-	if (!access_timed(touch, touch->addr + line * CONTENT_LINE, actual, nr * CONTENT_LINE))
+	if (!access_timed(touch, touch->addr + (uint64_t)line * CONTENT_LINE, actual, (uint64_t)nr * CONTENT_LINE))
 		return false;
 	for (unsigned i = 0; i < nr; i++)
-		if (!compare_line(touch, line + i, marks[i], &actual[i * CONTENT_WORDS]))
+		if (!compare_line(touch, line + i, marks[i], &actual[(size_t)i * CONTENT_WORDS]))
 			return false;
 	return true;
 }
@@ -202,7 +202,7 @@ static bool touch_write(const struct touch *touch)
 	/* See was_changing. The fence pairs with its fence: nobody sees the bytes and not the mark. */
 	__atomic_store_n(&content->mark[line], MARK_ANY, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_RELEASE);
-	if (!access_timed(touch, touch->addr + line * CONTENT_LINE, words, CONTENT_LINE))
+	if (!access_timed(touch, touch->addr + (uint64_t)line * CONTENT_LINE, words, CONTENT_LINE))
 		return false;
 	/* Before the mark: a lazily freed line is one no more. */
 	__atomic_fetch_and(&content->lazy, ~(1ull << line), __ATOMIC_RELAXED);
