@@ -39,7 +39,7 @@ static void model_remove(struct model *m, struct interval_node *node)
 
 	while (m->sorted[i] != node)
 		i++;
-	memmove(&m->sorted[i], &m->sorted[i + 1], (m->nr - i - 1) * sizeof(m->sorted[0]));
+	memmove(&m->sorted[i], &m->sorted[i + 1], (m->nr - i - 1) * sizeof(struct interval_node *));
 	m->nr--;
 	interval_tree_remove(&m->tree, node);
 }
@@ -130,8 +130,8 @@ static void test_validator_sees_damage(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 20; i++) {
-		node[i].start = i * 10;
-		node[i].last = i * 10 + 5;
+		node[i].start = 10ull * i;
+		node[i].last = 10ull * i + 5;
 		interval_tree_insert(&tree, &node[i]);
 	}
 	assert_true(interval_tree_is_valid(&tree));
