@@ -264,7 +264,7 @@ static void test_place_aligned(void **state)
 static void test_place_fallback(void **state)
 {
 	struct calls *c = *state;
-	u64 base = place(c, 0, P, ANON, NULL, 0) + P, above = 16 * (2u << 20) + P;
+	u64 base = place(c, 0, P, ANON, NULL, 0) + P, above = 16 * (2ull << 20) + P;
 
 	place(c, 0x10000, base - 0x10000 - P, PROT_NONE | ANON | MAP_FIXED, NULL, 0);
 	assert_int_equal(place(c, 0, above, ANON, NULL, 0), base);
