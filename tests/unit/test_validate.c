@@ -57,7 +57,7 @@ static void populate(struct world *w)
 	map(w, ANON, ANON_PAGES, ANON_FLAGS, NULL);
 	store(w, ANON, ANON_PAGES / 2);
 	load(w, ANON, ANON_PAGES); /* the upper half maps the zero page */
-	map(w, HUGE, PTRS_PER_TABLE * 2, ANON_FLAGS, NULL);
+	map(w, HUGE, 2ull * PTRS_PER_TABLE, ANON_FLAGS, NULL);
 	store(w, HUGE, 4);
 	map(w, SHMEM, FILE_PAGES, MAP_SHARED | MAP_FIXED, w->file);
 	store(w, SHMEM, FILE_PAGES / 2);
