@@ -143,8 +143,9 @@ static u64 check_answers(const struct vma_tree *version, u64 *seed)
 {
 	u64 wrong = 0, addr = random_below(seed, page_of(NR_POSTS, 0)), first = 0, second = 0;
 	bool found = vma_tree_gap_topdown(version, 3 * PAGE_SIZE, 0, addr & PAGE_MASK, &first);
+	const struct vma *vma = vma_tree_find(version, addr);
 
-	wrong += vma_tree_find(version, addr) != vma_tree_find(version, addr);
+	wrong += vma_tree_find(version, addr) != vma;
 	wrong += found != vma_tree_gap_topdown(version, 3 * PAGE_SIZE, 0, addr & PAGE_MASK, &second);
 	/* What the first search found free is free in the same version. */
 	if (found)
