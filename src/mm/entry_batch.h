@@ -52,9 +52,10 @@ static inline void rss_delta_flush(struct quire_cpu *cpu, struct quire_mm *mm, s
 	u64 file = delta->pages[MM_FILEPAGES] + delta->pages[MM_SHMEMPAGES];
 
 	for (unsigned i = 0; i < NR_MM_COUNTERS; i++) {
-		if (!delta->pages[i])
-			continue;
-		mm_rss_add(mm, cpu->id, (enum mm_counter)i, sign * (s64)delta->pages[i]);
+		const s64 pages = (s64)delta->pages[i];
+
+		if (pages)
+			mm_rss_add(mm, cpu->id, (enum mm_counter)i, sign * pages);
 	}
 	count_event(cpu, NR_ANON_MAPPED, (u64)(sign * (s64)delta->pages[MM_ANONPAGES]));
 	count_event(cpu, NR_FILE_MAPPED, (u64)(sign * (s64)file));
