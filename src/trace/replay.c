@@ -7,6 +7,7 @@
 
 #include "trace/perform.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -101,6 +102,7 @@ static struct replay_place here(const struct reading *reading, const struct qrec
 /* Threads are spread over the CPUs, and so are processes. */
 static unsigned cpu_of(const struct reading *reading)
 {
+	assert(reading->process); /* the reader lets only living threads have records of their own */
 	return (reading->process->id + reading->thread) % reading->replay->options.nr_cpus;
 }
 
@@ -266,26 +268,35 @@ static struct replay_process *add_process(struct replay *replay, const struct qr
 	return process;
 }
 
+/* A process that nobody forks; from here on it is the current one. */
+static void on_process(struct reading *reading, const struct qrec_event *event)
+{
+	struct replay_process *process = add_process(reading->replay, event);
+
+	if (!process)
+		return;
+	reading->process = process;
+	reading->thread = 0;
+	on_event(reading, event, NULL);
+}
+
 static void on_life(struct reading *reading, const struct qrec_event *event)
 {
 	struct replay *replay = reading->replay;
-	struct replay_process *other = NULL;
+	struct replay_process *process = reading->process, *other = NULL;
 
+	assert(process); /* see cpu_of */
 	switch (event->op) {
-	case QREC_PROCESS:
-		reading->process = add_process(replay, event);
-		reading->thread = 0;
-		if (!reading->process)
-			return;
-		break;
 	case QREC_FORK:
 		other = add_process(replay, event);
+		if (!other)
+			return;
 		break;
 	case QREC_WAIT:
 		other = replay->processes[event->id];
 		break;
 	case QREC_THREAD:
-		reading->process->nr_alive++;
+		process->nr_alive++;
 		break;
 	case QREC_EXEC:
 	case QREC_EXIT:
@@ -299,11 +310,11 @@ static void on_life(struct reading *reading, const struct qrec_event *event)
 	}
 	on_event(reading, event, other);
 	if (event->op == QREC_EXEC)
-		reading->process->nr_alive = 1;
+		process->nr_alive = 1;
 	if (event->op == QREC_THREAD_END)
-		reading->process->nr_alive--;
+		process->nr_alive--;
 	if (event->op == QREC_EXIT)
-		reading->process->exited = true;
+		process->exited = true;
 }
 
 /* What is about no process is done by CPU 0. */
@@ -337,6 +348,8 @@ static void on_record(struct reading *reading, const struct qrec_event *event)
 		reading->thread = (uint32_t)event->arg[1];
 		return;
 	case QREC_PROCESS:
+		on_process(reading, event);
+		return;
 	case QREC_FORK:
 	case QREC_EXEC:
 	case QREC_EXIT:
