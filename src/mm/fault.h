@@ -71,7 +71,7 @@ void unmap_mapping_folio(struct quire_cpu *cpu, struct folio *folio);
 
 /* ---- protect.c */
 
-/* Applies vma->page_prot to the present entries of [start, end) and flushes. mmap lock for write, VMA write-locked. */
+/* Applies vma->page_prot to the present entries of [start, end) and flushes. The VMA is locked: read is enough. */
 void change_protection(struct quire_cpu *cpu, struct vma *vma, u64 start, u64 end);
 
 /* ---- move.c (mremap) */

@@ -79,7 +79,7 @@ void change_protection(struct quire_cpu *cpu, struct vma *vma, u64 start, u64 en
 	bool flush = false;
 	pmd_t *pmdp;
 
-	vma_assert_write_locked(vma);
+	VM_BUG_ON2(READ_ONCE(vma->refcnt) < 1, vma->start, vma->end);
 	tlb_pending_inc(&vma->mm->tlb);
 	for (; (pmdp = pmd_next(vma->mm, &addr, end, &tbl)) != NULL; addr = next) {
 		next = pmd_addr_end(addr, end);
