@@ -70,7 +70,7 @@ static void fill_headers(uint8_t *image)
 
 static int write_image(void)
 {
-	size_t text_bytes = (size_t)(__stop_child_text - __start_child_text);
+	size_t text_bytes = (uintptr_t)__stop_child_text - (uintptr_t)__start_child_text;
 	uint8_t image[CHILD_TEXT_BYTES] = { 0 };
 	int fd;
 
