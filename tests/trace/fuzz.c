@@ -141,9 +141,10 @@ static uint8_t *put_block(uint8_t *p, struct qrec_block_header *header, const ui
 static void put_together(const struct blocks *blocks, uint8_t *file)
 {
 	struct qrec_block_header records = blocks->records, end = blocks->end;
-	uint8_t *p = put_block(memcpy(file, data, QREC_HEADER_SIZE) + QREC_HEADER_SIZE, &records, blocks->raw),
-		*trailer;
+	uint8_t *p, *trailer;
 
+	memcpy(file, data, QREC_HEADER_SIZE);
+	p = put_block(file + QREC_HEADER_SIZE, &records, blocks->raw);
 	trailer = put_block(p, &end, blocks->totals);
 	qrec_put64(trailer, (uint64_t)(p - file));
 	qrec_put32(trailer + 8, qrec_crc32(0, trailer, 8));
