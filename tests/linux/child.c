@@ -22,6 +22,7 @@
 CHILD static int64_t child_syscall(uint64_t nr, const uint64_t *arg)
 {
 	/* cppcheck takes the names of registers for the declarations themselves. */
+	/* cppcheck-suppress constStatement */
 	register uint64_t r10 __asm__("r10") = arg[3];
 	/* cppcheck-suppress constStatement */
 	register uint64_t r8 __asm__("r8") = arg[4];
