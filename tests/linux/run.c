@@ -68,25 +68,31 @@ static struct executor *create_subject(const struct run_options *o, struct execu
 	return quire_executor_create(&q, o->dir);
 }
 
+/* Also what was set up only in part, or not at all. */
+static void destroy_pair(struct pair *p)
+{
+	if (p && p->sub)
+		p->sub->ops->destroy(p->sub);
+	if (p && p->ref)
+		p->ref->ops->destroy(p->ref);
+	free(p);
+}
+
 static struct pair *create_pair(const struct run_options *o, struct record *record)
 {
 	struct pair *p = calloc(1, sizeof(*p));
 
-	p->depth = o->depth;
-	p->ref = linux_executor_create("linux", o->dir);
-	p->sub = p->ref ? create_subject(o, p->ref) : NULL;
-	if (p->sub)
+	if (p) {
+		p->depth = o->depth;
+		p->ref = linux_executor_create("linux", o->dir);
+		p->sub = p->ref ? create_subject(o, p->ref) : NULL;
+	}
+	if (p && p->sub)
 		return p;
+	destroy_pair(p);
 	record->verdict.kind = VERDICT_HARNESS;
 	snprintf(record->verdict.text, sizeof(record->verdict.text), "the executors cannot be set up");
 	return NULL;
-}
-
-static void destroy_pair(struct pair *p)
-{
-	p->sub->ops->destroy(p->sub);
-	p->ref->ops->destroy(p->ref);
-	free(p);
 }
 
 static void remember(struct record *record, const struct outcome *o)
