@@ -94,6 +94,39 @@ static void test_against_a_flat_model(void **state)
 	world_stop(&w);
 }
 
+/* Accesses that end just before, at and behind the end of a page, whose neighbours in the machine are other pages. */
+static void test_page_ends(void **state)
+{
+	u8 buf[2 * PAGE_SIZE], back[2 * PAGE_SIZE], byte = 0x77;
+	struct world w;
+
+	(void)state;
+	world_start(&w);
+	memset(buf, 0x11, sizeof(buf));
+	/* Touched from the last to the first, so that frames do not stand as pages do. */
+	for (u64 page = NR_PAGES; page--;)
+		assert_int_equal(quire_store(w.f.cpu, w.base + page * PAGE_SIZE, &byte, 1), 0);
+	for (u64 room = 1; room <= PAGE_SIZE; room += room < 16 ? 1 : 1020) {
+		for (u64 len = room - 1; len <= room + 1; len++) {
+			u64 at = w.base + 5 * PAGE_SIZE - room;
+
+			memset(buf, (int)(room + len), sizeof(buf));
+			assert_int_equal(quire_store(w.f.cpu, at, buf, len), 0);
+			assert_int_equal(quire_load(w.f.cpu, at, back, len), 0);
+			assert_memory_equal(back, buf, len);
+			assert_int_equal(quire_mm_read(w.f.cpu, w.mm, at, back, len), len);
+			assert_memory_equal(back, buf, len);
+		}
+	}
+	/* The other pages' first bytes are as they were. */
+	for (u64 page = 0; page < NR_PAGES; page++) {
+		assert_int_equal(quire_load(w.f.cpu, w.base + page * PAGE_SIZE, back, 1), 0);
+		if (page != 4 && page != 5)
+			assert_int_equal(back[0], 0x77);
+	}
+	world_stop(&w);
+}
+
 static void test_nothing_is_no_access(void **state)
 {
 	struct world w;
@@ -278,6 +311,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_against_a_flat_model),
+		cmocka_unit_test(test_page_ends),
 		cmocka_unit_test(test_nothing_is_no_access),
 		cmocka_unit_test(test_unmapped),
 		cmocka_unit_test(test_impossible_addresses),

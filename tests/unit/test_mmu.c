@@ -268,6 +268,11 @@ static void test_huge_leaf_is_flushed_by_any_part(void **state)
 		mmu_flush_range(&w->tlb, HUGE_VA + parts[i][0], HUGE_VA + parts[i][1]);
 		assert_null(translate(w, HUGE_VA + 7 * PAGE_SIZE, MMU_READ));
 	}
+	*pmd(w, HUGE_VA) = leaf(HUGE, READABLE | _PAGE_PSE);
+	assert_non_null(translate(w, HUGE_VA, MMU_READ));
+	*pmd(w, HUGE_VA) = 0;
+	mmu_flush_page(&w->tlb, HUGE_VA + 3 * PAGE_SIZE);
+	assert_null(translate(w, HUGE_VA, MMU_READ));
 }
 
 /* ---------------------------------------------------------------------------------------- stale entries */

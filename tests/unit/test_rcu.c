@@ -194,6 +194,50 @@ static void test_barrier_waits_for_all_cpus(void **state)
 	world_stop(&w);
 }
 
+#define BARRIERS 3000u
+
+static void count_own(struct quire_cpu *cpu, struct rcu_head *head)
+{
+	struct counted *c = container_of(head, struct counted, rcu);
+
+	(void)cpu;
+	c->again++; /* plain: the barrier orders it before the queuer's look */
+}
+
+/* Queues one and waits for it, again and again: the worker is met at every point of its round. */
+static void *queue_and_wait(void *arg)
+{
+	struct worker *w = arg;
+	struct quire_cpu *cpu = worker_cpu(w);
+	struct counted c = { .again = 0 };
+	u64 random = w->id;
+
+	for (u32 i = 0; i < BARRIERS; i++) {
+		for (u64 n = random_below(&random, 300); n; n--)
+			cpu_relax();
+		call_rcu(cpu, &c.rcu, count_own);
+		rcu_barrier(cpu);
+		if (c.again != i + 1)
+			__atomic_fetch_add(&w->world->broken, 1, __ATOMIC_RELAXED);
+	}
+	quire_cpu_leave(cpu);
+	return NULL;
+}
+
+static void test_barriers_at_any_time(void **state)
+{
+	static struct worker worker[NR_THREADS];
+	struct world w;
+
+	(void)state;
+	world_start(&w);
+	for (unsigned i = 0; i < NR_THREADS; i++)
+		worker_start(&w, &worker[i], i, queue_and_wait);
+	for (unsigned i = 0; i < NR_THREADS; i++)
+		pthread_join(worker[i].thread, NULL);
+	world_stop(&w);
+}
+
 static void test_callbacks_queue_callbacks(void **state)
 {
 	struct world w;
@@ -330,6 +374,7 @@ int main(void)
 		cmocka_unit_test(test_callback_waits_for_reader),
 		cmocka_unit_test(test_synchronize_waits_for_reader),
 		cmocka_unit_test(test_barrier_waits_for_all_cpus),
+		cmocka_unit_test(test_barriers_at_any_time),
 		cmocka_unit_test(test_callbacks_queue_callbacks),
 		cmocka_unit_test(test_callbacks_run_by_themselves),
 		cmocka_unit_test(test_destroy_with_callbacks_queued),

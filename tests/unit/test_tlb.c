@@ -345,13 +345,14 @@ static void test_no_load_gets_through_after_flush(void **state)
 	/* Not before they are at it. */
 	while (READ_ONCE(w.loads) < 1000)
 		machine_yield();
-	/* On until some were met in user mode, which is up to the host's scheduler. */
-	for (unsigned i = 0; i < 100 && (i < 4 || quire_event_sum(w.f.q, TLB_IPI) < 50); i++)
+	/* On until some were met in user mode, which is up to the host's scheduler; the test's time limit ends it otherwise. */
+	do {
 		flush_often(&f);
+		machine_yield();
+	} while (quire_event_sum(w.f.q, TLB_IPI) < 50);
 	smp_store_release(&w.stop, 1);
 	for (unsigned i = 0; i < 3; i++)
 		pthread_join(reader[i].thread, NULL);
-	assert_true(quire_event_sum(w.f.q, TLB_IPI) > 0);
 	world_stop(&w);
 }
 
