@@ -118,6 +118,16 @@ int vma_modify_flags(struct quire_cpu *cpu, struct vma **vmap, u64 start, u64 en
 /* ---------------------------------------------------------------------------------------- unmapped_area.c */
 
 /*
+ * The lowest address where the kernel puts something by itself: Linux has it built in (LSM_MMAP_MIN_ADDR), and a sysctl, our
+ * mm->mmap_min_addr, that can raise it, and that alone decides what a program may ask for.
+ */
+#define MIN_PLACE_ADDR (64ull << 10)
+static inline u64 lowest_place(const struct quire_mm *mm)
+{
+	return mm->mmap_min_addr > MIN_PLACE_ADDR ? mm->mmap_min_addr : MIN_PLACE_ADDR;
+}
+
+/*
  * Where a mapping of @len bytes goes (@flags: MAP_FIXED, MAP_32BIT, MAP_SHARED; @addr: the hint, or 0). mmap lock held. The
  * address, or -ENOMEM, -EINVAL (not aligned), -EPERM (below mmap_min_addr).
  */
@@ -130,7 +140,7 @@ s64 get_unmapped_area(const struct quire_mm *mm, const struct quire_file *file, 
 struct vma_unmap {
 	struct quire_mm *mm;
 	u64 start, end;
-	u64 floor, ceiling; /* ends of the neighbours: what page tables may be freed */
+	u64 floor, ceiling; /* what page tables may be freed: up to the neighbours; a ceiling of 0 is the top */
 	u64 pages;
 	struct list_head vmas; /* by unmap_list, in order of address; vmas_free frees them when all is done */
 };
@@ -142,19 +152,19 @@ struct vma_unmap {
 int unmap_gather(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, struct vma_unmap *unmap);
 /* Steps 1 and 2 of munmap.c: the range is out of the tree. On an error nothing is left to do. */
 int unmap_begin(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, struct vma_unmap *unmap);
-/* The rest, and the end of the mmap lock: held for read only while the range is emptied. */
+/* The rest, and the end of the mmap lock: held for read at most while the range is emptied. */
 void unmap_finish_unlock(struct quire_cpu *cpu, struct vma_unmap *unmap);
 /* Gives up what was gathered: nothing is unmapped. Returns @error. */
 int unmap_cancel(struct vma_unmap *unmap, int error);
 /* Takes them out of the tree and the sums: no fault can reach them. One change of @txn. */
 void unmap_detach(struct quire_cpu *cpu, struct vma_unmap *unmap, struct vma_txn *txn);
-/* Empties and unlinks them, and frees their page tables. mmap lock held, read is enough. */
+/* Empties and unlinks them, and frees their page tables. mmap lock held, read is enough; or noted by mmap_unmap_begin. */
 void unmap_pages(struct quire_cpu *cpu, struct vma_unmap *unmap);
 
 /*
  * Unmaps [start, end), page-aligned, whatever is there. 0, -EPERM, -ENOMEM. The first keeps the mmap lock and leaves the
  * VMAs on @gone (by unmap_list) for vmas_free, which needs no lock. The second unlocks it in any case, and holds it for read
- * only while it empties the range.
+ * at most while it empties the range.
  */
 int do_munmap(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, struct list_head *gone);
 void vmas_free(struct quire_cpu *cpu, struct list_head *gone);

@@ -72,6 +72,8 @@ static int check_anonymous(struct mmap_request *req)
 		req->pgoff = 0;
 		return req->flags & MAP_GROWSDOWN ? -EINVAL : 0;
 	case MAP_DROPPABLE:
+		if (req->flags & MAP_LOCKED)
+			return -EINVAL;
 		req->vm_flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP;
 		req->pgoff = req->addr >> PAGE_SHIFT;
 		return req->flags & MAP_GROWSDOWN ? -EINVAL : 0;
@@ -237,7 +239,8 @@ static int hugetlb_error(const struct mmap_request *req)
 	u64 shift = req->flags >> HUGE_SIZE_SHIFT & 0x3f;
 	u64 size = 1ull << (shift ? shift : HUGE_2M);
 
-	if (req->file || (shift && shift != HUGE_2M && shift != HUGE_1G) || !req->len)
+	if (req->file || (req->flags & MAP_TYPE) == MAP_DROPPABLE || (shift && shift != HUGE_2M && shift != HUGE_1G) ||
+	    !req->len)
 		return -EINVAL;
 	return (req->flags & MAP_FIXED) && (req->addr & (size - 1)) ? -EINVAL : -ENOMEM;
 }
@@ -251,8 +254,8 @@ static int mmap_check_numbers(const struct quire_mm *mm, struct mmap_request *re
 		req->flags |= MAP_FIXED;
 	if (!(req->flags & MAP_FIXED)) {
 		req->addr &= PAGE_MASK;
-		if (req->addr && req->addr < mm->mmap_min_addr)
-			req->addr = page_align(mm->mmap_min_addr);
+		if (req->addr && req->addr < lowest_place(mm))
+			req->addr = lowest_place(mm);
 	}
 	req->len = page_align(req->len);
 	if (!req->len)

@@ -104,9 +104,18 @@ static int check_vma(struct mremap *req)
 		return -EINVAL; /* a second mapping of private memory would be a new, empty one */
 	if ((req->flags & MREMAP_DONTUNMAP) && (vma->flags & VM_DONTEXPAND))
 		return -EINVAL;
-	if (req->old_len > vma->end - req->addr)
+	/* What is cut off first may reach beyond the VMA. */
+	if (min_u64(req->old_len, req->new_len) > vma->end - req->addr)
 		return -EFAULT;
 	return grows(req) ? check_growth(req) : 0;
+}
+
+/* Is the part that a smaller size cuts off no range of addresses? It may reach beyond the VMA: whatever is there goes. */
+static bool bad_tail(const struct mremap *req)
+{
+	u64 end = req->addr + req->old_len;
+
+	return end < req->addr + req->new_len || end > TASK_SIZE;
 }
 
 static struct vma *find_exact(const struct quire_mm *mm, u64 addr)
@@ -254,7 +263,9 @@ static s64 mremap_to(struct mremap *req)
 			return error;
 	}
 	if (shrinks(req)) {
-		error = do_munmap(req->cpu, mm, req->addr + req->new_len, req->addr + req->old_len, &req->gone);
+		error = bad_tail(req) ? -EINVAL
+				      : do_munmap(req->cpu, mm, req->addr + req->new_len, req->addr + req->old_len,
+						  &req->gone);
 		if (error)
 			return error;
 		req->old_len = req->new_len;
@@ -349,15 +360,14 @@ static s64 mremap_grow(struct mremap *req)
 	return error ? error : move_vma(req);
 }
 
-/* The range may reach beyond the VMA here: whatever is there goes. Unlocks. */
+/* Unlocks. */
 static s64 mremap_shrink(struct mremap *req)
 {
-	u64 start = req->addr + req->new_len, end = req->addr + req->old_len;
 	int error;
 
-	if (end < start || end > TASK_SIZE)
+	if (bad_tail(req))
 		return -EINVAL;
-	error = do_munmap_unlock(req->cpu, req->mm, start, end);
+	error = do_munmap_unlock(req->cpu, req->mm, req->addr + req->new_len, req->addr + req->old_len);
 	req->unlocked = true;
 	return error ? error : (s64)req->addr;
 }

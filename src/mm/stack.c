@@ -47,7 +47,7 @@ int expand_stack(struct quire_cpu *cpu, struct quire_mm *mm, struct vma *vma, u6
 {
 	mmap_assert_write_locked(mm);
 	addr &= PAGE_MASK;
-	if (!(vma->flags & VM_GROWSDOWN) || addr < mm->mmap_min_addr)
+	if (!(vma->flags & VM_GROWSDOWN) || addr < lowest_place(mm))
 		return -EFAULT;
 	if (addr >= vma->start)
 		return 0; /* another thread was first */

@@ -5,6 +5,7 @@
  */
 #include "mm/map.h"
 
+#define MAX_ERRNO 4095
 #define UNMAPPED_BASE ((TASK_SIZE / 3 + PAGE_SIZE - 1) & PAGE_MASK) /* where the bottom-up search begins */
 #define LOW_2G_START 0x40000000ull				    /* MAP_32BIT: the second GiB, for old 32-bit code */
 #define LOW_2G_END 0x80000000ull
@@ -14,19 +15,57 @@ static s64 search_bottomup(const struct quire_mm *mm, u64 len, u64 low, u64 high
 {
 	u64 addr;
 
-	if (low < mm->mmap_min_addr)
-		low = mm->mmap_min_addr;
+	if (low < lowest_place(mm))
+		low = lowest_place(mm);
 	return vma_tree_gap_bottomup(&mm->tree, len, low, high, &addr) ? (s64)addr : -ENOMEM;
+}
+
+/*
+ * A stack above [addr, addr + len) whose guard gap reaches down into it, over other mappings that lie in the gap; NULL: none.
+ * (The tree's search keeps clear of the gap of the very next mapping only.) It must have @len free right below it.
+ */
+static const struct vma *stack_reaching_to(const struct quire_mm *mm, u64 addr, u64 len, u64 high)
+{
+	const struct vma *vma, *reaching = NULL;
+	u64 below = 0;
+
+	vma_tree_for_each_range(vma, &mm->tree, addr, addr + len + STACK_GUARD_GAP) {
+		u64 top = min_u64(vma->start, high);
+
+		if ((vma->flags & VM_GROWSDOWN) && below && top > below && top - below >= len &&
+		    vma_start_gap(vma) < addr + len)
+			reaching = vma;
+		below = vma->end;
+	}
+	return reaching;
+}
+
+/*
+ * Top down. Linux looks at the highest hole that is large enough; when a stack above it needs the hole for its guard gap,
+ * it goes on below that gap, even if other mappings in the gap would protect the stack, and so do we.
+ */
+static bool search_topdown(const struct quire_mm *mm, u64 len, u64 low, u64 *addr)
+{
+	u64 high = mm->mmap_base;
+	const struct vma *stack;
+
+	while (vma_tree_gap_topdown(&mm->tree, len, low, high, addr)) {
+		stack = stack_reaching_to(mm, *addr, len, high);
+		if (!stack)
+			return true;
+		high = vma_start_gap(stack);
+	}
+	return false;
 }
 
 static s64 search(const struct quire_mm *mm, u64 len, u64 flags)
 {
-	u64 low = flags & MAP_ABOVE4G ? LOW_4G_END : mm->mmap_min_addr;
+	u64 low = flags & MAP_ABOVE4G ? LOW_4G_END : lowest_place(mm);
 	u64 addr;
 
 	if (flags & MAP_32BIT)
 		return search_bottomup(mm, len, LOW_2G_START, LOW_2G_END);
-	if (vma_tree_gap_topdown(&mm->tree, len, low, mm->mmap_base, &addr))
+	if (search_topdown(mm, len, low, &addr))
 		return (s64)addr;
 	return search_bottomup(mm, len, UNMAPPED_BASE, TASK_SIZE);
 }
@@ -95,8 +134,8 @@ s64 get_unmapped_area(const struct quire_mm *mm, const struct quire_file *file, 
 	if (len > TASK_SIZE)
 		return -ENOMEM;
 	found = flags & MAP_FIXED ? (s64)addr : choose_area(mm, file, addr, len, pgoff, flags);
-	if (found < 0 && !(flags & MAP_FIXED))
-		return found;
+	if (found < 0 && found >= -MAX_ERRNO)
+		return found; /* Linux, too, takes a fixed address in the last page for an error */
 	addr = (u64)found;
 	if (addr > TASK_SIZE - len)
 		return -ENOMEM;

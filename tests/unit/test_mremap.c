@@ -61,6 +61,8 @@ static void test_arguments(void **state)
 		{ AT(0), 16 * P, 17 * P, MAYMOVE, 0, -EFAULT },
 		{ AT(0), 16 * P, 17 * P, FIXED, AT(256), -EFAULT },
 		{ AT(0), 16 * P, 15 * P, FIXED, AT(256), -EFAULT },
+		{ AT(0), -(2 * P), 4 * P, FIXED, AT(256), -EINVAL },
+		{ AT(0), -(2 * P), 4 * P, 0, 0, -EINVAL },
 		{ AT(0), 0, P, MAYMOVE, 0, -EINVAL }, /* old size 0 of private memory */
 		{ AT(0), 0, P, 0, 0, -EINVAL },
 		{ AT(0), 0, P, FIXED, AT(256), -EINVAL },
@@ -148,6 +150,12 @@ static void test_move(void **state)
 	assert_int_equal(quire_mremap(c->cpu, AT(0), 4 * P, 2 * P, FIXED, AT(200)), AT(200)); /* shrinks, then moves */
 	assert_int_equal(quire_mremap(c->cpu, AT(200), 2 * P, 4 * P, FIXED, AT(300)), AT(300)); /* grows */
 	assert_maps(c, "100-101 r--p; 103-104 r--p; 300-304 rw-p");
+	map_anon(c, 306, 2, PROT_READ);
+	assert_int_equal(quire_mremap(c->cpu, AT(300), 7 * P, 4 * P, FIXED, AT(400)),
+			 AT(400)); /* cuts off beyond the VMA */
+	assert_maps(c, "100-101 r--p; 103-104 r--p; 307-308 r--p; 400-404 rw-p");
+	assert_int_equal(quire_munmap(c->cpu, AT(307), P), 0);
+	move(c, 400, 4, 300);
 	assert_int_equal(load_page(c, 301), 2);
 	assert_int_equal(load_page(c, 302), 0);
 	assert_int_equal(total_pages(c), 6);
