@@ -21,6 +21,20 @@ static unsigned access_fault_flags(enum mmu_access access)
 	return 0;
 }
 
+/* An address whose upper 17 bits differ is none: a general protection, not a page fault, and the CPU does not say where. */
+static bool is_canonical(u64 addr)
+{
+	return (u64)((s64)(addr << 16) >> 16) == addr;
+}
+
+static int program_fault(struct quire_cpu *cpu, u64 addr, enum mmu_access access)
+{
+	if (likely(is_canonical(addr)))
+		return handle_mm_fault(cpu, cpu->mm, addr, access_fault_flags(access));
+	cpu->fault = (struct quire_fault){ .signo = SIGSEGV, .code = SI_KERNEL };
+	return -EFAULT;
+}
+
 /*
  * Where @addr is, for @access; in user mode, which it leaves while it handles faults and when it fails. NULL: *error.
  */
@@ -37,7 +51,7 @@ static u8 *user_translate(struct quire_cpu *cpu, u64 addr, enum mmu_access acces
 			return host;
 		BUG_ON2(faults > MAX_FAULTS_PER_ACCESS, addr, access);
 		cpu_user_exit(&cpu->tlb);
-		*error = handle_mm_fault(cpu, mm, addr, access_fault_flags(access));
+		*error = program_fault(cpu, addr, access);
 		if (*error)
 			return NULL;
 		cpu_user_enter(cpu, &cpu->tlb);

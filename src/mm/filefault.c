@@ -57,13 +57,18 @@ static u32 map_folio_pages(struct vm_fault *f, struct folio *folio, u64 first, u
 	return nr;
 }
 
-/* The pages around the fault that may be mapped along with it: inside the VMA and the table. */
+/*
+ * The pages around the fault that may be mapped along with it: inside the VMA and the table, from the address aligned down
+ * or the VMA's start on. As on Linux a window that begins late also ends late.
+ */
 static void around_window(const struct vm_fault *f, u64 *first, u64 *last)
 {
-	u64 low = f->addr & ~(FAULT_AROUND_PAGES * PAGE_SIZE - 1), high = low + FAULT_AROUND_PAGES * PAGE_SIZE;
+	u64 low = f->addr & ~(FAULT_AROUND_PAGES * PAGE_SIZE - 1), high, table_end = (f->addr & PMD_MASK) + PMD_SIZE;
 
 	low = low > f->vma->start ? low : f->vma->start;
+	high = low + FAULT_AROUND_PAGES * PAGE_SIZE;
 	high = high < f->vma->end ? high : f->vma->end;
+	high = high < table_end ? high : table_end;
 	*first = vma_linear_index(f->vma, low);
 	*last = vma_linear_index(f->vma, high) - 1;
 }
@@ -84,6 +89,17 @@ static void map_around(struct vm_fault *f, pte_t *ptep, u64 index)
 	count_event(f->cpu, FAULT_FILE_AROUND, nr);
 }
 
+/* The page itself cannot be had; what is around it is mapped all the same, as on Linux. */
+static void fault_around_only(struct vm_fault *f)
+{
+	pte_t *ptep = fault_lock_same(f);
+
+	if (!ptep)
+		return;
+	map_around(f, ptep, vma_linear_index(f->vma, f->addr));
+	pte_unmap_unlock(f->pt);
+}
+
 int do_file_read_fault(struct vm_fault *f)
 {
 	u64 index = vma_linear_index(f->vma, f->addr);
@@ -91,6 +107,8 @@ int do_file_read_fault(struct vm_fault *f)
 	pte_t *ptep;
 	int ret = fault_get_folio(f, &folio);
 
+	if (ret == -EFAULT)
+		fault_around_only(f);
 	if (ret)
 		return ret;
 	ptep = fault_lock_same(f);

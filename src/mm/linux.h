@@ -100,6 +100,7 @@
 #define SEGV_MAPERR 1
 #define SEGV_ACCERR 2
 #define BUS_ADRERR 2
+#define SI_KERNEL 128
 #endif
 
 /* What the host's headers do not show without _GNU_SOURCE, or are too old to know. */

@@ -25,7 +25,7 @@ struct command {
 	uint64_t ops;
 	double seconds;
 	uint64_t first, last; /* sequences */
-	bool forever, verbose, keep_going, no_shrink;
+	bool forever, verbose, keep_going, no_shrink, expect_difference;
 	const char *run_file, *directed_dir, *save_dir;
 };
 
@@ -148,7 +148,7 @@ static void report_failure(const struct command *c, enum repeats how, struct rec
 	print_list(stdout, r->ops, r->briefs, r->nr_ops);
 	if (c->save_dir)
 		save_failure(c, r, name);
-	else if (!c->keep_going) {
+	else if (!c->keep_going && !c->expect_difference) {
 		printf("\n# the same as a program:\n");
 		print_program(stdout, r->ops, r->briefs, r->nr_ops, &r->verdict);
 	}
@@ -218,6 +218,8 @@ static int run_random(struct command *c, struct record *r)
 		failures += judge(c, first, &unrepeated, r);
 	}
 	failures += unrepeated > 3 + r->ops_done / 200000;
+	if (c->expect_difference) /* and shrunk: a mapping, something in it, and the culprit */
+		failures = failures == 1 && r->nr_ops <= 3 ? 0 : 1;
 	printf("%s - %" PRIu64 " operations in %.1f s, %u differences, %u not seen again\n", failures ? "not ok" : "ok",
 	       r->ops_done, now() - start, failures, unrepeated);
 	if (c->verbose)
@@ -249,7 +251,7 @@ static const char usage_text[] =
 	"  --ops N            stop after N operations (default 20000)\n"
 	"  --time SECONDS     stop after so long\n"
 	"  --forever          until told to stop\n"
-	"  --seed N           of the random sequences (default 1)\n"
+	"  --seed N           of the random sequences (default 1; from the clock with --forever)\n"
 	"  --len N            operations of each sequence (default 60)\n"
 	"  --every N          compare everything after each N operations (default 8)\n"
 	"  --orders 4K|64K|2M|all   folio sizes quire may use (default 4K)\n"
@@ -259,6 +261,7 @@ static const char usage_text[] =
 	"  --directed DIR     run the sequences *.seq in DIR instead of random ones\n"
 	"  --subject linux    hold Linux against itself; saboteur: against itself with a bug. Tests the tester\n"
 	"  --keep-going       go on after a difference; --no-shrink: show it as it was found\n"
+	"  --expect-difference  fail unless one is found and shrunk well\n"
 	"  --save DIR         write differences there, each as a list and as a program\n"
 	"  --dir DIR          where host files are made (default /var/tmp)\n"
 	"  --verbose          progress and counts\n";
@@ -348,6 +351,7 @@ enum {
 	OPT_SUBJECT,
 	OPT_KEEP_GOING,
 	OPT_NO_SHRINK,
+	OPT_EXPECT,
 	OPT_SAVE,
 	OPT_DIR,
 	OPT_VERBOSE,
@@ -370,6 +374,7 @@ static const struct option long_options[] = {
 	{ "subject", 1, NULL, OPT_SUBJECT },
 	{ "keep-going", 0, NULL, OPT_KEEP_GOING },
 	{ "no-shrink", 0, NULL, OPT_NO_SHRINK },
+	{ "expect-difference", 0, NULL, OPT_EXPECT },
 	{ "save", 1, NULL, OPT_SAVE },
 	{ "dir", 1, NULL, OPT_DIR },
 	{ "verbose", 0, NULL, OPT_VERBOSE },
@@ -391,6 +396,8 @@ static bool parse_option(int opt, struct command *c)
 		return true;
 	case OPT_FOREVER:
 		c->forever = true;
+		c->run.seed = (uint64_t)time(NULL);
+		printf("# --seed %" PRIu64 "\n", c->run.seed);
 		return true;
 	case OPT_SEED:
 		c->run.seed = strtoull(optarg, NULL, 0);
@@ -427,6 +434,9 @@ static bool parse_option(int opt, struct command *c)
 		return true;
 	case OPT_NO_SHRINK:
 		c->no_shrink = true;
+		return true;
+	case OPT_EXPECT:
+		c->expect_difference = true;
 		return true;
 	case OPT_SAVE:
 		c->save_dir = optarg;
