@@ -397,7 +397,7 @@ static void emit_wait(struct traced *traced, struct traced *child)
 	traced_emit(traced, &event);
 }
 
-/* waitid does not say who it was: then all children that have ended are known to have. */
+/* waitid does not say who it was, nor does a lost result: then all children that have ended are known to have. */
 static void on_wait(struct traced *traced, const struct lackey_call *call)
 {
 	const struct recorder *recorder = traced->recorder;
@@ -408,7 +408,7 @@ static void on_wait(struct traced *traced, const struct lackey_call *call)
 	child = call->result ? recorder_find(recorder, (pid_t)call->result) : NULL;
 	if (child)
 		emit_wait(traced, child);
-	else if (call->number == SYS_waitid)
+	else if (call->number == SYS_waitid || call->lost)
 		for (uint32_t i = 0; i < recorder->nr; i++)
 			emit_wait(traced, recorder->list[i]);
 }
@@ -450,71 +450,73 @@ static void on_unsupported(struct traced *traced, const struct lackey_call *call
 static const struct {
 	unsigned number;
 	void (*handle)(struct traced *traced, const struct lackey_call *call);
+	bool if_lost; /* it has most probably succeeded when a signal hid its result */
 } handlers[] = {
-	{ SYS_mmap, on_mmap },
-	{ SYS_munmap, on_munmap },
-	{ SYS_mprotect, on_mprotect },
-	{ SYS_mremap, on_mremap },
-	{ SYS_brk, on_brk },
-	{ SYS_madvise, on_madvise },
-	{ SYS_mlock, on_mlock },
-	{ SYS_mlock2, on_mlock },
-	{ SYS_munlock, on_munlock },
-	{ SYS_mlockall, on_mlockall },
-	{ SYS_munlockall, on_munlockall },
-	{ SYS_msync, on_msync },
-	{ SYS_mincore, on_mincore },
-	{ SYS_shmget, on_shmget },
-	{ SYS_shmat, on_shmat },
-	{ SYS_shmdt, on_shmdt },
+	{ SYS_mmap, on_mmap, false },
+	{ SYS_munmap, on_munmap, false },
+	{ SYS_mprotect, on_mprotect, false },
+	{ SYS_mremap, on_mremap, false },
+	{ SYS_brk, on_brk, false },
+	{ SYS_madvise, on_madvise, true },
+	{ SYS_mlock, on_mlock, true },
+	{ SYS_mlock2, on_mlock, false },
+	{ SYS_munlock, on_munlock, true },
+	{ SYS_mlockall, on_mlockall, true },
+	{ SYS_munlockall, on_munlockall, true },
+	{ SYS_msync, on_msync, true },
+	{ SYS_mincore, on_mincore, false },
+	{ SYS_shmget, on_shmget, false },
+	{ SYS_shmat, on_shmat, false },
+	{ SYS_shmdt, on_shmdt, false },
 
-	{ SYS_open, on_open },
-	{ SYS_openat, on_open },
-	{ SYS_creat, on_open },
-	{ SYS_memfd_create, on_memfd },
-	{ SYS_dup, on_dup },
-	{ SYS_dup2, on_dup },
-	{ SYS_dup3, on_dup },
-	{ SYS_fcntl, on_dup },
-	{ SYS_close, on_close },
-	{ SYS_ftruncate, on_ftruncate },
-	{ SYS_truncate, on_truncate },
-	{ SYS_fallocate, on_fallocate },
+	{ SYS_open, on_open, false },
+	{ SYS_openat, on_open, false },
+	{ SYS_creat, on_open, false },
+	{ SYS_memfd_create, on_memfd, false },
+	{ SYS_dup, on_dup, false },
+	{ SYS_dup2, on_dup, false },
+	{ SYS_dup3, on_dup, false },
+	{ SYS_fcntl, on_dup, false },
+	{ SYS_close, on_close, false },
+	{ SYS_ftruncate, on_ftruncate, true },
+	{ SYS_truncate, on_truncate, true },
+	{ SYS_fallocate, on_fallocate, true },
 
-	{ SYS_clone, on_clone },
-	{ SYS_exit, on_thread_exit },
-	{ SYS_wait4, on_wait },
-	{ SYS_waitid, on_wait },
+	{ SYS_clone, on_clone, false },
+	{ SYS_exit, on_thread_exit, false },
+	{ SYS_wait4, on_wait, true },
+	{ SYS_waitid, on_wait, true },
 
-	{ SYS_read, on_read },
-	{ SYS_pread64, on_read },
-	{ SYS_recvfrom, on_read },
-	{ SYS_getdents64, on_read },
-	{ SYS_readlink, on_read },
-	{ SYS_getrandom, on_fill },
-	{ SYS_getcwd, on_fill },
-	{ SYS_write, on_write },
-	{ SYS_pwrite64, on_write },
-	{ SYS_sendto, on_write },
+	{ SYS_read, on_read, false },
+	{ SYS_pread64, on_read, false },
+	{ SYS_recvfrom, on_read, false },
+	{ SYS_getdents64, on_read, false },
+	{ SYS_readlink, on_read, false },
+	{ SYS_getrandom, on_fill, false },
+	{ SYS_getcwd, on_fill, false },
+	{ SYS_write, on_write, false },
+	{ SYS_pwrite64, on_write, false },
+	{ SYS_sendto, on_write, false },
 
-	{ SYS_remap_file_pages, on_unsupported },
-	{ SYS_process_vm_readv, on_unsupported },
-	{ SYS_process_vm_writev, on_unsupported },
-	{ SYS_process_madvise, on_unsupported },
-	{ SYS_userfaultfd, on_unsupported },
-	{ SYS_pkey_mprotect, on_unsupported },
-	{ SYS_mbind, on_unsupported },
-	{ SYS_migrate_pages, on_unsupported },
-	{ SYS_move_pages, on_unsupported },
-	{ SYS_io_uring_setup, on_unsupported },
-	{ SYS_mseal, on_unsupported },
+	{ SYS_remap_file_pages, on_unsupported, false },
+	{ SYS_process_vm_readv, on_unsupported, false },
+	{ SYS_process_vm_writev, on_unsupported, false },
+	{ SYS_process_madvise, on_unsupported, false },
+	{ SYS_userfaultfd, on_unsupported, false },
+	{ SYS_pkey_mprotect, on_unsupported, false },
+	{ SYS_mbind, on_unsupported, false },
+	{ SYS_migrate_pages, on_unsupported, false },
+	{ SYS_move_pages, on_unsupported, false },
+	{ SYS_io_uring_setup, on_unsupported, false },
+	{ SYS_mseal, on_unsupported, false },
 };
 
 void traced_call(struct traced *traced, const struct lackey_call *call)
 {
 	for (size_t i = 0; i < sizeof(handlers) / sizeof(*handlers); i++)
 		if (handlers[i].number == call->number) {
-			handlers[i].handle(traced, call);
+			if (!call->lost || handlers[i].if_lost)
+				handlers[i].handle(traced, call);
 			return;
 		}
 }

@@ -166,6 +166,16 @@ static void parse_result(struct lackey *lackey, unsigned thread, const char *p)
 	call->number = NO_CALL;
 }
 
+/* The thread makes another call and we have not seen the result of the one before. */
+static void give_up_call(struct lackey *lackey, struct lackey_call *call)
+{
+	if (call->number == NO_CALL)
+		return;
+	call->lost = true;
+	call->result = 0;
+	lackey->handler->call(lackey->arg, call);
+}
+
 /* "SYSCALL[pid,thread](number) ..." */
 static void parse_call(struct lackey *lackey, const char *line)
 {
@@ -184,6 +194,7 @@ static void parse_call(struct lackey *lackey, const char *line)
 	lackey->caller = thread;
 	call = &lackey->calls[thread];
 	if (strncmp(p, ") ... ", 6)) {
+		give_up_call(lackey, call);
 		*call = (struct lackey_call){ .thread = thread, .number = nr };
 		p = strchr(p + 1, '(');
 		if (p)

@@ -21,6 +21,7 @@ struct lackey_call {
 	uint64_t arg[LACKEY_ARGS];
 	const char *text; /* the path among the arguments, NULL if there is none */
 	int64_t result;	  /* negative: minus the errno value */
+	bool lost;	  /* a signal came while it blocked, and valgrind did not print the result; @result is 0 */
 };
 
 /* Who is told. All are called from lackey_feed, with the @arg of lackey_init. */
