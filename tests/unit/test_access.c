@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A program's loads and stores: across pages, at the edges of what is mapped, and what they report when they fail. */
+#define _GNU_SOURCE
 #include "fixture.h"
 
 #include <errno.h>
@@ -153,15 +154,15 @@ static void test_unmapped(void **state)
 	(void)state;
 	world_start(&w);
 	assert_int_equal(quire_load(w.f.cpu, w.base - 1, buf, 1), -EFAULT);
-	assert_fault(&w, SIGSEGV, 1, w.base - 1);
+	assert_fault(&w, SIGSEGV, SEGV_MAPERR, w.base - 1);
 	/* The address is that of the first byte in the page that fails; the pages before it are done. */
 	memset(buf, 0xab, sizeof(buf));
 	assert_int_equal(quire_store(w.f.cpu, end - PAGE_SIZE - 5, buf, 3 * PAGE_SIZE), -EFAULT);
-	assert_fault(&w, SIGSEGV, 1, end);
+	assert_fault(&w, SIGSEGV, SEGV_MAPERR, end);
 	assert_int_equal(quire_load(w.f.cpu, end - 1, buf, 1), 0);
 	assert_int_equal(buf[0], 0xab);
 	assert_int_equal(quire_store(w.f.cpu, w.base - 7, buf, 16), -EFAULT);
-	assert_fault(&w, SIGSEGV, 1, w.base - 7);
+	assert_fault(&w, SIGSEGV, SEGV_MAPERR, w.base - 7);
 	assert_int_equal(quire_load(w.f.cpu, w.base, buf, 1), 0);
 	assert_int_equal(buf[0], 0);
 	world_stop(&w);
@@ -169,22 +170,41 @@ static void test_unmapped(void **state)
 
 static void test_impossible_addresses(void **state)
 {
-	const u64 addr[] = { 0, TASK_SIZE, TASK_SIZE - 1, 1ull << 47, 1ull << 63, ~0ull, ~0ull - 4095 };
+	const struct {
+		u64 addr;
+		bool canonical;
+	} cases[] = {
+		{ 0, true },
+		{ TASK_SIZE, true },
+		{ TASK_SIZE - 1, true },
+		{ 1ull << 47, false },
+		{ 1ull << 63, false },
+		{ (1ull << 47) - 1, true },
+		{ ~0ull << 47, true },
+		{ (~0ull << 47) - 1, false },
+		{ ~0ull, true },
+		{ ~0ull - 4095, true },
+	};
 	struct world w;
 	u8 buf[16];
 
 	(void)state;
 	world_start(&w);
-	for (unsigned i = 0; i < ARRAY_SIZE(addr); i++) {
-		assert_int_equal(quire_load(w.f.cpu, addr[i], buf, 1), -EFAULT);
-		assert_fault(&w, SIGSEGV, 1, addr[i]);
-		assert_int_equal(quire_store(w.f.cpu, addr[i], buf, sizeof(buf)), -EFAULT);
-		assert_fault(&w, SIGSEGV, 1, addr[i]);
-		assert_int_equal(quire_mm_read(w.f.cpu, w.mm, addr[i], buf, 1), -EFAULT);
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		u64 addr = cases[i].addr, reported = cases[i].canonical ? addr : 0;
+		int code = cases[i].canonical ? SEGV_MAPERR : SI_KERNEL;
+
+		assert_int_equal(quire_load(w.f.cpu, addr, buf, 1), -EFAULT);
+		assert_fault(&w, SIGSEGV, code, reported);
+		assert_int_equal(quire_fetch(w.f.cpu, addr, buf, 1), -EFAULT);
+		assert_fault(&w, SIGSEGV, code, reported);
+		assert_int_equal(quire_store(w.f.cpu, addr, buf, sizeof(buf)), -EFAULT);
+		assert_fault(&w, SIGSEGV, code, reported);
+		assert_int_equal(quire_mm_read(w.f.cpu, w.mm, addr, buf, 1), -EFAULT);
 	}
 	quire_cpu_run(w.f.cpu, NULL);
 	assert_int_equal(quire_load(w.f.cpu, w.base, buf, 1), -EFAULT);
-	assert_fault(&w, SIGSEGV, 1, w.base);
+	assert_fault(&w, SIGSEGV, SEGV_MAPERR, w.base);
 	world_stop(&w);
 }
 
@@ -197,18 +217,18 @@ static void test_protection(void **state)
 	world_start(&w);
 	assert_int_equal(quire_store(w.f.cpu, w.base, &word, 8), 0);
 	assert_int_equal(quire_fetch(w.f.cpu, w.base, &word, 8), -EFAULT);
-	assert_fault(&w, SIGSEGV, 2, w.base);
+	assert_fault(&w, SIGSEGV, SEGV_ACCERR, w.base);
 	assert_int_equal(quire_mprotect(w.f.cpu, w.base, PAGE_SIZE, PROT_READ | PROT_EXEC), 0);
 	assert_int_equal(quire_fetch(w.f.cpu, w.base, &word, 8), 0);
 	assert_int_equal(word, 1);
 	assert_int_equal(quire_store(w.f.cpu, w.base + 4, &word, 4), -EFAULT);
-	assert_fault(&w, SIGSEGV, 2, w.base + 4);
+	assert_fault(&w, SIGSEGV, SEGV_ACCERR, w.base + 4);
 	assert_int_equal(quire_cmpxchg(w.f.cpu, w.base + 8, &old, 2), -EFAULT);
-	assert_fault(&w, SIGSEGV, 2, w.base + 8);
+	assert_fault(&w, SIGSEGV, SEGV_ACCERR, w.base + 8);
 	assert_int_equal(quire_mm_write(w.f.cpu, w.mm, w.base, &word, 8), -EFAULT);
 	assert_int_equal(quire_mprotect(w.f.cpu, w.base, PAGE_SIZE, PROT_NONE), 0);
 	assert_int_equal(quire_load(w.f.cpu, w.base, &word, 8), -EFAULT);
-	assert_fault(&w, SIGSEGV, 2, w.base);
+	assert_fault(&w, SIGSEGV, SEGV_ACCERR, w.base);
 	assert_int_equal(quire_mm_read(w.f.cpu, w.mm, w.base, &word, 8), -EFAULT);
 	/* Some, then none. */
 	assert_int_equal(quire_mm_read(w.f.cpu, w.mm, w.base + NR_PAGES * PAGE_SIZE - 3, &word, 8), 3);

@@ -42,9 +42,10 @@ struct counted {
 	u32 again; /* how often it queues itself once more */
 };
 
+/* As many CPUs as there can be, so that the worker is long on its way past their lists. */
 static void world_start(struct world *w)
 {
-	const struct quire_config config = { .memory = 8u << 20, .nr_cpus = NR_THREADS + 1 };
+	const struct quire_config config = { .memory = 8u << 20, .nr_cpus = QUIRE_MAX_CPUS };
 
 	memset(w, 0, sizeof(*w));
 	fixture_start(&w->f, &config);
