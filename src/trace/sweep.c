@@ -44,7 +44,7 @@ static bool compare_page(const struct sweep *sweep, uint64_t addr, const struct 
 			continue;
 		while (expected[at] == actual[at])
 			at++;
-		fail_wrong(sweep, addr + at * 8, expected[at], actual[at]);
+		fail_wrong(sweep, addr + (uint64_t)at * 8, expected[at], actual[at]);
 		return false;
 	}
 	return true;

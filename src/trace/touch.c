@@ -162,7 +162,7 @@ static bool compare_line(const struct touch *touch, unsigned line, uint32_t mark
 /* Reads @nr lines from @line on with one access, and compares them. */
 static bool check_lines(const struct touch *touch, unsigned line, unsigned nr)
 {
-	uint64_t actual[CHECK_LINES * CONTENT_WORDS];
+	uint64_t actual[CHECK_LINES * CONTENT_WORDS] = { 0 };
 	uint32_t marks[CHECK_LINES];
 
 	for (unsigned i = 0; i < nr; i++)

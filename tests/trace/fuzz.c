@@ -36,7 +36,7 @@ static int make_sample(void **state)
 		return -1;
 	sample_write(path, 300);
 	data = sample_read(path, &len);
-	return 0;
+	return len ? 0 : -1;
 }
 
 static int remove_sample(void **state)

@@ -372,7 +372,7 @@ static void holes(void **state)
 	shared = mm_with_file(0, MAP_SHARED);
 	store(private, PAGE(1), 1);
 	store(shared, PAGE(2), 2);
-	assert_true(model_file_punch(&model, 0, 4096 + 64, 3 * 4096));
+	assert_true(model_file_punch(&model, 0, 4096 + 64, 12288));
 	assert_true(word(shared, PAGE(0), 0) == pattern(0, 1, 0));
 	assert_int_equal(word(shared, PAGE(0), 1), 0);
 	assert_int_equal(word(shared, PAGE(1), 0), 0);

@@ -164,7 +164,7 @@ static void damaged_records(void **state)
 	unpack(QREC_HEADER_SIZE, &header, raw);
 	end_at = QREC_HEADER_SIZE + QREC_BLOCK_HEADER_SIZE + header.stored;
 	for (unsigned i = 0; i < DAMAGED; i++) {
-		size_t at = random_below(&random, header.raw);
+		size_t at = random_below(&random, header.raw ? header.raw : 1);
 
 		was = raw[at];
 		raw[at] = (uint8_t)random_next(&random);
