@@ -158,6 +158,8 @@ static int raw_usage(struct process *p, struct usage *out)
 	struct text t = { 0 };
 	int err = read_all(proc_fd(p, &p->status_fd, "status"), &t);
 
+	if (!err && !t.data)
+		err = -ESRCH; /* the process is gone */
 	if (!err) {
 		*out = (struct usage){
 			.total_vm = status_pages(t.data, "\nVmSize:"),
