@@ -202,9 +202,11 @@ static uint64_t flag_bit(const char *flag)
 {
 	static const char counted[] = "rd wr ex sh mr mw me ms gd lo lf ac nr sr rr dc wf sl hg nh dd mg dp ";
 
-	for (unsigned i = 0; counted[3 * i]; i++)
-		if (counted[3 * i] == flag[0] && counted[3 * i + 1] == flag[1])
-			return 1ull << i;
+	unsigned bit = 0;
+
+	for (const char *name = counted; *name; name += 3, bit++)
+		if (name[0] == flag[0] && name[1] == flag[1])
+			return 1ull << bit;
 	return 0;
 }
 
