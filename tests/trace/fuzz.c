@@ -71,7 +71,8 @@ static void any_flipped_bit_is_noticed(void **state)
 	uint64_t random = 1;
 
 	(void)state;
-	for (unsigned i = 0; i < FLIPS; i++) {
+	assert_true(len > 0);
+	for (unsigned i = 0; len && i < FLIPS; i++) {
 		/* All bytes in turn, then at random. */
 		size_t at = i < len ? i : random_below(&random, len);
 		uint8_t bit = (uint8_t)(1u << random_below(&random, 8));
