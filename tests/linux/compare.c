@@ -201,7 +201,6 @@ static bool compare_maps(struct pair *p, unsigned proc)
 static uint64_t flag_bit(const char *flag)
 {
 	static const char counted[] = "rd wr ex sh mr mw me ms gd lo lf ac nr sr rr dc wf sl hg nh dd mg dp ";
-
 	unsigned bit = 0;
 
 	for (const char *name = counted; *name; name += 3, bit++)
