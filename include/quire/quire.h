@@ -147,8 +147,8 @@ QUIRE_API int64_t quire_mm_write(struct quire_cpu *cpu, struct quire_mm *mm, uin
 
 /* Why an access failed: the signal a Linux process would have received. */
 struct quire_fault {
-	int signo;     /* SIGSEGV (11) or SIGBUS (7); SIGKILL (9) when memory ran out */
-	int code;      /* SEGV_MAPERR 1, SEGV_ACCERR 2, BUS_ADRERR 2; SI_KERNEL 128: no canonical address; 0 with SIGKILL */
+	int signo; /* SIGSEGV (11) or SIGBUS (7); SIGKILL (9) when memory ran out */
+	int code;  /* SEGV_MAPERR 1, SEGV_ACCERR 2, BUS_ADRERR 2; SI_KERNEL 128: no canonical address; 0 with SIGKILL */
 	uint64_t addr; /* the faulting address, exact to the byte where the access began in that page */
 };
 

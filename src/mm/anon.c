@@ -9,8 +9,8 @@ static int map_zero_page(struct vm_fault *f)
 
 	if (!ptep)
 		return FAULT_RETRY;
-	pte_set(ptep, pte_mk(f->cpu->q->zero_pfn, (vma_entry_bits(f->vma) & ~_PAGE_MLOCKED) | _PAGE_SPECIAL |
-							  _PAGE_ACCESSED));
+	pte_set(ptep, pte_mk(f->cpu->q->zero_pfn,
+			     (vma_entry_bits(f->vma) & ~_PAGE_MLOCKED) | _PAGE_SPECIAL | _PAGE_ACCESSED));
 	pte_unmap_unlock(f->pt);
 	count_event(f->cpu, FAULT_ANON_ZERO, 1);
 	return 0;

@@ -126,8 +126,8 @@ static bool chain_is_singular(const struct vma *vma)
 /* Could the two be one VMA some day, so that sharing an anon_vma now keeps that possible? */
 static bool anon_vma_compatible(const struct vma *low, const struct vma *high)
 {
-	return low->end == high->start && low->file == high->file &&
-	       !((low->flags ^ high->flags) & ~VM_ACCESS_FLAGS) && high->pgoff == low->pgoff + vma_pages(low);
+	return low->end == high->start && low->file == high->file && !((low->flags ^ high->flags) & ~VM_ACCESS_FLAGS) &&
+	       high->pgoff == low->pgoff + vma_pages(low);
 }
 
 /*
@@ -137,7 +137,8 @@ static bool anon_vma_compatible(const struct vma *low, const struct vma *high)
  */
 static struct anon_vma *find_mergeable_anon_vma(const struct vma *vma)
 {
-	struct vma *near[2] = { vma_tree_find(&vma->mm->tree, vma->end), vma_tree_find_below(&vma->mm->tree, vma->start) };
+	struct vma *near[2] = { vma_tree_find(&vma->mm->tree, vma->end),
+				vma_tree_find_below(&vma->mm->tree, vma->start) };
 
 	for (unsigned i = 0; i < 2; i++) {
 		const struct vma *other = near[i];

@@ -43,7 +43,7 @@ enum vm_event {
 	FILE_WRITTEN_PAGES,
 	PGFAULT,
 	PGMAJFAULT,
-	NR_ANON_MAPPED,	 /* gauges from here: pages */
+	NR_ANON_MAPPED, /* gauges from here: pages */
 	NR_FILE_MAPPED,
 	NR_FILE_PAGES,
 	NR_SHMEM,
@@ -52,7 +52,7 @@ enum vm_event {
 	NR_MLOCK,
 	NR_PAGETABLE,
 	NR_SLAB,
-	FOLIO_ALLOC_0,	 /* folios allocated, one counter per order: FOLIO_ALLOC_0 + order */
+	FOLIO_ALLOC_0, /* folios allocated, one counter per order: FOLIO_ALLOC_0 + order */
 	FOLIO_ALLOC_LAST = FOLIO_ALLOC_0 + 9,
 	NR_VM_EVENTS,
 };

@@ -16,8 +16,7 @@ static void exit_unlink(struct quire_cpu *cpu, struct quire_mm *mm)
 {
 	struct vma *vma;
 
-	vma_tree_for_each(vma, &mm->tree)
-	{
+	vma_tree_for_each(vma, &mm->tree) {
 		vma_start_write(cpu, vma);
 		unlink_anon_vmas(cpu, vma);
 		if (vma->file)

@@ -17,9 +17,9 @@
 enum fault_flag {
 	FAULT_WRITE = 1 << 0,
 	FAULT_EXEC = 1 << 1,
-	FAULT_FORCE = 1 << 2,	 /* foreign access (process_vm) is not a force; reserved for ptrace-like callers */
-	FAULT_UNSHARE = 1 << 3,	 /* make the page exclusive, read-only: for read pins */
-	FAULT_FOREIGN = 1 << 4,	 /* on behalf of another process: no stack growth */
+	FAULT_FORCE = 1 << 2,	/* foreign access (process_vm) is not a force; reserved for ptrace-like callers */
+	FAULT_UNSHARE = 1 << 3, /* make the page exclusive, read-only: for read pins */
+	FAULT_FOREIGN = 1 << 4, /* on behalf of another process: no stack growth */
 };
 
 /*
@@ -52,9 +52,9 @@ int expand_stack(struct quire_cpu *cpu, struct quire_mm *mm, struct vma *vma, u6
 /* ---- zap.c: emptying. mmap lock (any) or i_mmap lock or VMA detached: the VMA and its tables stay. */
 
 struct zap_details {
-	bool even_cows;		/* private copies too (truncation); else only the file's pages (hole punch) */
-	bool keep_markers;	/* guard markers stay (all but munmap and exit) */
-	struct folio *single;	/* only this (locked) folio, or NULL */
+	bool even_cows;	      /* private copies too (truncation); else only the file's pages (hole punch) */
+	bool keep_markers;    /* guard markers stay (all but munmap and exit) */
+	struct folio *single; /* only this (locked) folio, or NULL */
 };
 
 /* Clears [start, end) of @vma into the gather. @details NULL: everything goes, markers too (invariant 78). */

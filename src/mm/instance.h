@@ -13,13 +13,13 @@
 
 /* Caches of small objects. One enum, so that boot, drain and leak checks visit all of them. */
 enum cache_id {
-	CACHE_FOLIO,	   /* TYPESAFE */
+	CACHE_FOLIO, /* TYPESAFE */
 	CACHE_PTDESC,
-	CACHE_VMA,	   /* TYPESAFE */
+	CACHE_VMA, /* TYPESAFE */
 	CACHE_VMA_NODE,
-	CACHE_ANON_VMA,	   /* TYPESAFE */
+	CACHE_ANON_VMA, /* TYPESAFE */
 	CACHE_AVC,
-	CACHE_MM,	   /* TYPESAFE: a VMA reader may look at the mm of a recycled VMA (B74) */
+	CACHE_MM, /* TYPESAFE: a VMA reader may look at the mm of a recycled VMA (B74) */
 	CACHE_MM_COUNTERS,
 	CACHE_FILE,
 	CACHE_PAGECACHE_NODE,
@@ -27,13 +27,13 @@ enum cache_id {
 };
 
 struct quire_cpu {
-	struct quire *q;	/* const */
-	u32 id;			/* const */
-	u32 node;		/* const */
-	u32 owned;		/* a: taken by a thread */
-	struct quire_mm *mm;	/* own: what it runs */
-	struct quire_fault fault; /* own */
-	struct machine_cpu machine; /* the implementation's own */
+	struct quire *q;	       /* const */
+	u32 id;			       /* const */
+	u32 node;		       /* const */
+	u32 owned;		       /* a: taken by a thread */
+	struct quire_mm *mm;	       /* own: what it runs */
+	struct quire_fault fault;      /* own */
+	struct machine_cpu machine;    /* the implementation's own */
 	struct kmem_cache_cpu *folios; /* const: its stack of CACHE_FOLIO */
 	struct pcp pcp;
 	struct wait_entry wait;
@@ -43,24 +43,24 @@ struct quire_cpu {
 } cache_aligned;
 
 struct quire {
-	struct machine *machine;     /* const: the implementation's */
-	struct quire_config config;  /* const but for the folio orders, which are atomic */
-	u8 *frames;		     /* const: host address of frame 0 */
-	struct page *pages;	     /* const: descriptor of frame 0 */
-	u64 nr_frames;		     /* const: including reserved ones */
-	u64 first_frame;	     /* const: below it the machine's own structures */
-	u32 nr_cpus;		     /* const; CPUs of users. cpus[nr_cpus] is the service CPU for RCU callbacks */
-	u32 nr_nodes;		     /* const */
-	struct node *nodes;	     /* const: [nr_nodes] */
-	struct quire_cpu **cpus;     /* const: [nr_cpus + 1] */
+	struct machine *machine;    /* const: the implementation's */
+	struct quire_config config; /* const but for the folio orders, which are atomic */
+	u8 *frames;		    /* const: host address of frame 0 */
+	struct page *pages;	    /* const: descriptor of frame 0 */
+	u64 nr_frames;		    /* const: including reserved ones */
+	u64 first_frame;	    /* const: below it the machine's own structures */
+	u32 nr_cpus;		    /* const; CPUs of users. cpus[nr_cpus] is the service CPU for RCU callbacks */
+	u32 nr_nodes;		    /* const */
+	struct node *nodes;	    /* const: [nr_nodes] */
+	struct quire_cpu **cpus;    /* const: [nr_cpus + 1] */
 	struct kmem_cache cache[NR_CACHES];
-	u64 zero_pfn;		     /* const: a reserved frame of zeroes */
-	u64 next_id;		     /* a: identities of address spaces and files */
-	struct spinlock mm_lock;     /* mm_list */
+	u64 zero_pfn;		 /* const: a reserved frame of zeroes */
+	u64 next_id;		 /* a: identities of address spaces and files */
+	struct spinlock mm_lock; /* mm_list */
 	struct list_head mm_list;
-	struct spinlock file_lock;   /* file_list */
+	struct spinlock file_lock; /* file_list */
 	struct list_head file_list;
-	struct wait_bucket *wait;    /* const: [WAIT_BUCKETS] */
+	struct wait_bucket *wait; /* const: [WAIT_BUCKETS] */
 };
 
 static inline struct page *pfn_to_page(struct quire *q, u64 pfn)

@@ -38,7 +38,8 @@ static void move_ptes(struct move *m, pmd_t *old_pmd, u64 addr, pmd_t *new_pmd, 
 {
 	struct quire *q = m->cpu->q;
 	struct ptdesc *old_pt = entry_table(q, pte_read(old_pmd)), *new_pt = entry_table(q, pte_read(new_pmd));
-	pte_t *from = ptdesc_entries(q, old_pt) + pte_index(addr), *to = ptdesc_entries(q, new_pt) + pte_index(new_addr);
+	pte_t *from = ptdesc_entries(q, old_pt) + pte_index(addr),
+	      *to = ptdesc_entries(q, new_pt) + pte_index(new_addr);
 	bool flush = false;
 
 	lock_two(&old_pt->ptl, &new_pt->ptl);
@@ -99,7 +100,8 @@ static bool move_below_pmd(struct move *m, struct ptdesc *old_tbl, pmd_t *old_pm
 /* How much from both addresses on lies below one PMD entry each. */
 static u64 move_extent(u64 addr, u64 new_addr, u64 left)
 {
-	u64 old_room = pmd_addr_end(addr, addr + left) - addr, new_room = pmd_addr_end(new_addr, new_addr + left) - new_addr;
+	u64 old_room = pmd_addr_end(addr, addr + left) - addr,
+	    new_room = pmd_addr_end(new_addr, new_addr + left) - new_addr;
 
 	return old_room < new_room ? old_room : new_room;
 }

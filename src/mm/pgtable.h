@@ -27,17 +27,18 @@ typedef u64 pmd_t;
 #define _PAGE_PROTNONE (1ull << 8)
 /* What a non-leaf entry allows: everything; the leaf decides. */
 #define TABLE_BITS (_PAGE_PRESENT | _PAGE_RW | _PAGE_USER | _PAGE_ACCESSED)
-#define _PAGE_MLOCKED (1ull << 52) /* counted in folio->mlock_count: the VMA was VM_LOCKED when this was mapped */
-#define _PAGE_SPECIAL (1ull << 9)	/* no folio behind it: the zero page */
-#define _PAGE_UFFD_WP (1ull << 10)	/* later: userfaultfd write protection */
-#define _PAGE_SOFT_DIRTY (1ull << 11)	/* later: soft-dirty tracking */
+#define _PAGE_MLOCKED (1ull << 52)    /* counted in folio->mlock_count: the VMA was VM_LOCKED when this was mapped */
+#define _PAGE_SPECIAL (1ull << 9)     /* no folio behind it: the zero page */
+#define _PAGE_UFFD_WP (1ull << 10)    /* later: userfaultfd write protection */
+#define _PAGE_SOFT_DIRTY (1ull << 11) /* later: soft-dirty tracking */
 
 struct ptdesc {
-	struct spinlock ptl;	/* orders after folio, i_mmap and anon_vma locks */
-	u32 pfn;		/* const: its frame */
-	u32 level;		/* const: 0 PTE, 1 PMD, 2 PUD, 3 PGD */
-	struct quire_mm *mm;	/* const while linked */
-	struct ptdesc *deposit;	/* ptl: PMD tables: PTE tables set aside, one per leaf PMD, so that splitting cannot fail */
+	struct spinlock ptl; /* orders after folio, i_mmap and anon_vma locks */
+	u32 pfn;	     /* const: its frame */
+	u32 level;	     /* const: 0 PTE, 1 PMD, 2 PUD, 3 PGD */
+	struct quire_mm *mm; /* const while linked */
+	struct ptdesc
+		*deposit; /* ptl: PMD tables: PTE tables set aside, one per leaf PMD, so that splitting cannot fail */
 	struct rcu_head rcu;
 } cache_aligned;
 

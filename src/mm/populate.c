@@ -151,7 +151,7 @@ static int populate_pmd(struct vm_fault *f, u64 end)
 			ret = populate_some(f, end, &next);
 		else if (!pte_write(pmd) && (f->flags & FAULT_WRITE))
 			ret = populate_fault(f, &next); /* reuses or splits the leaf; start again in either case */
-		if (!ret) /* else the same place again */
+		if (!ret)				/* else the same place again */
 			f->addr = next;
 	}
 	return ret;

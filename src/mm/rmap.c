@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Reverse mapping: counting mappings in and out, and walking from a folio to the entries that map it. See rmap.h. */
-#include "mm/fault.h"
 #include "mm/rmap.h"
+#include "mm/fault.h"
 
 /* ---------------------------------------------------------------------------------------- counting */
 
@@ -35,7 +35,7 @@ void folio_mlock(struct quire_cpu *cpu, struct folio *folio, u32 nr)
 static void folio_clear_mlocked(struct quire_cpu *cpu, struct folio *folio)
 {
 	if (folio_test_and_clear(folio, PG_mlocked))
-		count_event(cpu, NR_MLOCK, (u64)-(s64)folio_nr_pages(folio));
+		count_event(cpu, NR_MLOCK, (u64) - (s64)folio_nr_pages(folio));
 }
 
 void folio_munlock(struct quire_cpu *cpu, struct folio *folio, u32 nr)

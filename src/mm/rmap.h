@@ -19,20 +19,20 @@
 
 /* Legend: R root's rwsem (write to change, read to read); a atomic; c constant while refcount > 0. */
 struct anon_vma {
-	struct rwsem rwsem;	     /* used in the root only */
-	u32 refcount;		     /* a: 1 while any chain links it, 1 per descendant in a root, and walkers */
-	u32 num_children;	     /* R: anon_vmas whose parent is this one; a root counts itself */
-	u32 num_active_vmas;	     /* R: VMAs whose anon_vma this is */
-	struct anon_vma *root;	     /* c */
-	struct anon_vma *parent;     /* c */
-	struct interval_tree tree;   /* R */
+	struct rwsem rwsem;	   /* used in the root only */
+	u32 refcount;		   /* a: 1 while any chain links it, 1 per descendant in a root, and walkers */
+	u32 num_children;	   /* R: anon_vmas whose parent is this one; a root counts itself */
+	u32 num_active_vmas;	   /* R: VMAs whose anon_vma this is */
+	struct anon_vma *root;	   /* c */
+	struct anon_vma *parent;   /* c */
+	struct interval_tree tree; /* R */
 };
 
 struct anon_vma_chain {
-	struct vma *vma;		/* c */
-	struct anon_vma *anon_vma;	/* c */
-	struct list_head same_vma;	/* vma->anon_vma_chain: mmap lock write, or read + page_table_lock */
-	struct interval_node node;	/* R */
+	struct vma *vma;	   /* c */
+	struct anon_vma *anon_vma; /* c */
+	struct list_head same_vma; /* vma->anon_vma_chain: mmap lock write, or read + page_table_lock */
+	struct interval_node node; /* R */
 };
 
 /* ---- anon_vma.c */

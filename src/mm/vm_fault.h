@@ -20,12 +20,12 @@ struct vm_fault {
 	struct quire_cpu *cpu;
 	struct quire_mm *mm;
 	struct vma *vma;
-	u64 addr;	  /* rounded down to its page */
-	u64 real_addr;	  /* as accessed, for the signal */
-	unsigned flags;	  /* enum fault_flag */
+	u64 addr;	/* rounded down to its page */
+	u64 real_addr;	/* as accessed, for the signal */
+	unsigned flags; /* enum fault_flag */
 	struct ptdesc *pmd_tbl;
 	pmd_t *pmd;
-	pte_t orig;	  /* the entry as first read; every change re-checks it under the PTL (pte_same) */
+	pte_t orig;	   /* the entry as first read; every change re-checks it under the PTL (pte_same) */
 	struct ptdesc *pt; /* the locked table while a handler has it */
 };
 
@@ -56,16 +56,16 @@ static inline u64 fault_entry_bits(const struct vm_fault *f, bool writable)
 
 /* fault.c: handles the fault in f->vma, which is read-locked, allows the access, and is prepared for it. */
 int fault_locked_vma(struct vm_fault *f);
-int do_anonymous_page(struct vm_fault *f);	/* anon.c: nothing mapped, anonymous VMA */
-int do_wp_page(struct vm_fault *f);		/* cow.c: present and read-only, the access writes (or unshares) */
+int do_anonymous_page(struct vm_fault *f); /* anon.c: nothing mapped, anonymous VMA */
+int do_wp_page(struct vm_fault *f);	   /* cow.c: present and read-only, the access writes (or unshares) */
 /*
  * cow.c: do_wp_page() for up to @max consecutive entries of a private VMA from f->addr on, which are in one table: as many as are
  * read-only pages. *next becomes the address behind what was done, entries that changed meanwhile included.
  */
 int do_wp_pages(struct vm_fault *f, u32 max, u64 *next);
-int do_file_read_fault(struct vm_fault *f);	/* filefault.c: nothing mapped, file VMA */
-int do_file_cow_fault(struct vm_fault *f);	/* a private write */
-int do_file_shared_fault(struct vm_fault *f);	/* a shared write */
+int do_file_read_fault(struct vm_fault *f);   /* filefault.c: nothing mapped, file VMA */
+int do_file_cow_fault(struct vm_fault *f);    /* a private write */
+int do_file_shared_fault(struct vm_fault *f); /* a shared write */
 
 /*
  * Installs a fresh folio of the caller's at f->addr in place of f->orig, which is none or the zero page; consumes the

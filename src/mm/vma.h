@@ -20,8 +20,8 @@
 #define QUIRE_MM_VMA_H
 
 #include "mm/interval_tree.h"
-#include "mm/list.h"
 #include "mm/linux.h"
+#include "mm/list.h"
 #include "mm/pgtable.h"
 
 struct quire_mm;
@@ -39,7 +39,8 @@ struct anon_vma;
 #define VM_MAYSHARE 0x80ull
 #define VM_GROWSDOWN 0x100ull
 #define VM_MERGEABLE 0x200ull
-#define VM_MAYBE_GUARD 0x800ull /* guard markers may be here: fork copies tables. Sticky: merging keeps it, and ignores it */
+#define VM_MAYBE_GUARD                                                                                                 \
+	0x800ull /* guard markers may be here: fork copies tables. Sticky: merging keeps it, and ignores it */
 #define VM_LOCKED 0x2000ull
 #define VM_SEQ_READ 0x8000ull
 #define VM_RAND_READ 0x10000ull
@@ -61,17 +62,18 @@ struct anon_vma;
 #define VM_SPECIAL (VM_DONTEXPAND)
 
 struct vma {
-	u64 start, end;		  /* W A I: bytes, page-aligned, end exclusive */
-	struct quire_mm *mm;	  /* const while attached; atomic read by RCU readers */
-	u64 page_prot;		  /* W: vma_flags_to_prot(flags) */
-	u64 flags;		  /* W, read anywhere with READ_ONCE: VM_*, only values that were asked for (S4-R4) */
-	u64 pgoff;		  /* W A I: file offset of start in pages; anonymous: start >> PAGE_SHIFT when created */
-	struct quire_file *file;  /* W: one reference, or NULL */
-	struct anon_vma *anon_vma; /* NULL until the first private page; set under the mmap lock (read) + page_table_lock */
-	struct list_head anon_vma_chain; /* m write, or anon_vma prepare */
+	u64 start, end;		 /* W A I: bytes, page-aligned, end exclusive */
+	struct quire_mm *mm;	 /* const while attached; atomic read by RCU readers */
+	u64 page_prot;		 /* W: vma_flags_to_prot(flags) */
+	u64 flags;		 /* W, read anywhere with READ_ONCE: VM_*, only values that were asked for (S4-R4) */
+	u64 pgoff;		 /* W A I: file offset of start in pages; anonymous: start >> PAGE_SHIFT when created */
+	struct quire_file *file; /* W: one reference, or NULL */
+	struct anon_vma
+		*anon_vma; /* NULL until the first private page; set under the mmap lock (read) + page_table_lock */
+	struct list_head anon_vma_chain;  /* m write, or anon_vma prepare */
 	struct interval_node i_mmap_node; /* I */
-	u32 refcnt;		  /* a: 0 detached; 1 + readers attached; VMA_WRITER bit while a writer drains readers */
-	u64 lock_seq;		  /* a, mmap write to change: equal to mm->lock_seq means write-locked now */
+	u32 refcnt;   /* a: 0 detached; 1 + readers attached; VMA_WRITER bit while a writer drains readers */
+	u64 lock_seq; /* a, mmap write to change: equal to mm->lock_seq means write-locked now */
 	struct list_head unmap_list; /* of the operation that detached it */
 };
 

@@ -16,20 +16,20 @@
 #include "cmocka_setup.h"
 
 #include <errno.h>
+#include <linux/falloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <linux/falloc.h>
 
 #include "quire/quire.h"
 
 #define NR_THREADS 4u
 #define PAGE 4096ull
-#define ARENA_START 0x10000000ull	/* not aligned to 2 MiB on purpose: see arena_base */
-#define ARENA_PAGES 1400ull		/* crosses two boundaries between page tables */
+#define ARENA_START 0x10000000ull /* not aligned to 2 MiB on purpose: see arena_base */
+#define ARENA_PAGES 1400ull	  /* crosses two boundaries between page tables */
 #define OWN_START 0x40000000ull
 #define OWN_STRIDE 0x1000000ull
 #define OWN_PAGES 600ull
@@ -68,12 +68,12 @@ static uint64_t rnd(struct worker *w, uint64_t below)
 	return w->random % below;
 }
 
-#define REQUIRE(cond)                                                                                                   \
-	do {                                                                                                            \
-		if (!(cond)) {                                                                                          \
-			fprintf(stderr, "%s:%d: thread %u: %s\n", __FILE__, __LINE__, w->id, #cond);                    \
-			abort();                                                                                        \
-		}                                                                                                       \
+#define REQUIRE(cond)                                                                                                  \
+	do {                                                                                                           \
+		if (!(cond)) {                                                                                         \
+			fprintf(stderr, "%s:%d: thread %u: %s\n", __FILE__, __LINE__, w->id, #cond);                   \
+			abort();                                                                                       \
+		}                                                                                                      \
 	} while (0)
 
 /* ---------------------------------------------------------------------------------------- the arena */
@@ -90,7 +90,8 @@ static uint64_t some_pages(struct worker *w)
 
 static int some_prot(struct worker *w)
 {
-	static const int prot[] = { PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC };
+	static const int prot[] = { PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE,
+				    PROT_READ | PROT_EXEC };
 
 	return prot[rnd(w, sizeof(prot) / sizeof(prot[0]))];
 }
@@ -98,8 +99,8 @@ static int some_prot(struct worker *w)
 /* Failures that a call on a torn range may end with. */
 static bool call_failed_properly(int64_t ret)
 {
-	return ret == -ENOMEM || ret == -EINVAL || ret == -EFAULT || ret == -EAGAIN || ret == -EPERM || ret == -EACCES ||
-	       ret == -EEXIST || ret == -EBUSY;
+	return ret == -ENOMEM || ret == -EINVAL || ret == -EFAULT || ret == -EAGAIN || ret == -EPERM ||
+	       ret == -EACCES || ret == -EEXIST || ret == -EBUSY;
 }
 
 static void check_call(struct worker *w, int64_t ret)
@@ -109,13 +110,14 @@ static void check_call(struct worker *w, int64_t ret)
 
 static void arena_map(struct worker *w)
 {
-	static const int kinds[] = { MAP_PRIVATE | MAP_ANONYMOUS, MAP_PRIVATE | MAP_ANONYMOUS, MAP_SHARED, MAP_PRIVATE };
+	static const int kinds[] = { MAP_PRIVATE | MAP_ANONYMOUS, MAP_PRIVATE | MAP_ANONYMOUS, MAP_SHARED,
+				     MAP_PRIVATE };
 	int flags = kinds[rnd(w, 4)] | (rnd(w, 8) ? MAP_FIXED : 0) | (rnd(w, 6) ? 0 : MAP_POPULATE);
 	struct quire_file *file = flags & MAP_ANONYMOUS ? NULL : w->s->file[rnd(w, NR_FILES)];
 	int64_t at;
 
-	at = quire_mmap(w->cpu, arena_page(w), some_pages(w), rnd(w, 4) ? PROT_READ | PROT_WRITE : some_prot(w), flags, file,
-			file ? rnd(w, FILE_PAGES) * PAGE : 0);
+	at = quire_mmap(w->cpu, arena_page(w), some_pages(w), rnd(w, 4) ? PROT_READ | PROT_WRITE : some_prot(w), flags,
+			file, file ? rnd(w, FILE_PAGES) * PAGE : 0);
 	check_call(w, at);
 	/* What landed outside the arena would pile up. */
 	if (at > 0 && !(flags & MAP_FIXED))
@@ -134,11 +136,23 @@ static void arena_remap(struct worker *w)
 
 static void arena_advise(struct worker *w)
 {
-	static const int advice[] = { MADV_DONTNEED, MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_WILLNEED, MADV_DONTFORK,
-				      MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_REMOVE, MADV_GUARD_INSTALL,
-				      MADV_GUARD_REMOVE, 22 /* POPULATE_READ */, 23 /* POPULATE_WRITE */ };
+	static const int advice[] = { MADV_DONTNEED,
+				      MADV_DONTNEED,
+				      MADV_FREE,
+				      MADV_COLD,
+				      MADV_WILLNEED,
+				      MADV_DONTFORK,
+				      MADV_DOFORK,
+				      MADV_WIPEONFORK,
+				      MADV_KEEPONFORK,
+				      MADV_REMOVE,
+				      MADV_GUARD_INSTALL,
+				      MADV_GUARD_REMOVE,
+				      22 /* POPULATE_READ */,
+				      23 /* POPULATE_WRITE */ };
 
-	check_call(w, quire_madvise(w->cpu, arena_page(w), some_pages(w), advice[rnd(w, sizeof(advice) / sizeof(advice[0]))]));
+	check_call(w, quire_madvise(w->cpu, arena_page(w), some_pages(w),
+				    advice[rnd(w, sizeof(advice) / sizeof(advice[0]))]));
 }
 
 static void arena_lock(struct worker *w)
@@ -338,9 +352,10 @@ static void fork_or_exit(struct worker *w)
 
 static void one_op(struct worker *w)
 {
-	static void (*const op[])(struct worker *) = { arena_map,   arena_map,	 arena_remap, arena_advise, arena_advise, arena_lock,
-						       arena_touch, arena_touch, arena_touch, arena_touch,  arena_file,	  own_touch,
-						       own_touch,   own_touch,	 own_drop,    own_protect,  own_move,	  fork_or_exit };
+	static void (*const op[])(
+		struct worker *) = { arena_map,	  arena_map,   arena_remap, arena_advise, arena_advise, arena_lock,
+				     arena_touch, arena_touch, arena_touch, arena_touch,  arena_file,	own_touch,
+				     own_touch,	  own_touch,   own_drop,    own_protect,  own_move,	fork_or_exit };
 
 	switch (rnd(w, 12)) {
 	case 0:
@@ -392,7 +407,9 @@ static void *work(void *arg)
 
 static void stress_begin(struct stress *s, uint32_t orders, struct quire_cpu **cpu)
 {
-	struct quire_config config = { .memory = 384ull << 20, .nr_cpus = NR_THREADS, .anon_orders = orders, .shmem_orders = orders };
+	struct quire_config config = {
+		.memory = 384ull << 20, .nr_cpus = NR_THREADS, .anon_orders = orders, .shmem_orders = orders
+	};
 
 	assert_int_equal(quire_create(&config, &s->q), 0);
 	assert_int_equal(quire_cpu_enter(s->q, 0, cpu), 0);
