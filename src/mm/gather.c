@@ -2,18 +2,20 @@
 /* mmu_gather: unmap, then flush, then free. The rules stand in gather.h. */
 #include "mm/gather.h"
 #include "mm/instance.h"
+#include "mm/pagecache.h"
 
 /*
  * What an entry owns, above bit 48: a number of references; 0: the folio, whose count is zero; or, with FOLIO_ONLY_MAPPING, a
- * mapping together with its reference.
+ * mapping together with its reference. Bit 0 says what to do before that is given up: folios are aligned to cache lines.
  */
 #define FOLIO_COUNT_SHIFT 48
 #define FOLIO_COUNT_MAX 0x7fffu
 #define FOLIO_ONLY_MAPPING (1ull << 63)
+#define FOLIO_REDIRTY 1ull
 
 static struct folio *gathered_folio(u64 entry)
 {
-	return (struct folio *)(uintptr_t)(entry & ((1ull << FOLIO_COUNT_SHIFT) - 1));
+	return (struct folio *)(uintptr_t)(entry & ((1ull << FOLIO_COUNT_SHIFT) - 1) & ~FOLIO_REDIRTY);
 }
 
 static void gather_reset_range(struct mmu_gather *tlb)
@@ -65,6 +67,8 @@ static void gather_free(struct mmu_gather *tlb)
 
 		if (i + 4 < tlb->nr_folios)
 			__builtin_prefetch(gathered_folio(tlb->folio[i + 4]), 1);
+		if (unlikely(entry & FOLIO_REDIRTY))
+			filemap_dirty_folio(tlb->cpu, gathered_folio(entry));
 		if (gathered_put(entry))
 			folio_free(tlb->cpu, gathered_folio(entry));
 	}
@@ -103,6 +107,11 @@ void tlb_remove_folio(struct mmu_gather *tlb, struct folio *folio, u32 nr)
 		}
 	}
 	gather_add(tlb, (u64)(uintptr_t)folio | (u64)nr << FOLIO_COUNT_SHIFT);
+}
+
+void tlb_redirty_folio(struct mmu_gather *tlb)
+{
+	tlb->folio[tlb->nr_folios - 1] |= FOLIO_REDIRTY;
 }
 
 void tlb_remove_exclusive(struct mmu_gather *tlb, struct folio *folio)

@@ -15,10 +15,10 @@
 /* One per CPU, used by one operation at a time; never shared. */
 struct mmu_gather {
 	struct quire_cpu *cpu;
-	struct quire_mm *mm;	/* NULL: not in use */
-	u64 start, end;		/* range to flush, empty when start >= end */
+	struct quire_mm *mm; /* NULL: not in use */
+	u64 start, end;	     /* range to flush, empty when start >= end */
 	bool freed_tables;
-	bool fullmm;		/* the address space is dying: no CPU runs it any more */
+	bool fullmm; /* the address space is dying: no CPU runs it any more */
 	u32 nr_folios, nr_tables;
 	u64 folio[GATHER_FOLIOS]; /* folio pointer | what it owns << 48: see gather.c */
 	struct ptdesc *table[GATHER_TABLES];
@@ -37,7 +37,13 @@ static inline void tlb_gather_range(struct mmu_gather *tlb, u64 start, u64 end)
 /* Takes over @nr references of @folio. PTL may be held: flushes and frees in between when full. */
 void tlb_remove_folio(struct mmu_gather *tlb, struct folio *folio, u32 nr);
 /*
- * The same for the only mapping of an exclusive anonymous page, whose mapcount goes with the reference, after the flush: one
+ * The folio that was just taken over is a file's, and an entry of it was dirty: stores may get through a TLB until the flush, and
+ * a writeback that finds no entry meanwhile would call the folio clean. So it is made dirty once more after the flush
+ * (invariant 83). The file stays until the gather is finished.
+ */
+void tlb_redirty_folio(struct mmu_gather *tlb);
+/*
+ * As tlb_remove_folio, for the only mapping of an exclusive anonymous page, whose mapcount goes with the reference, after the flush: one
  * atomic operation instead of two. That the folio counts as mapped for so long misleads nobody: a walk finds no entry, and no
  * other entry exists whose fault would look at the count. But its VMA must stay linked to its anon_vma until then (rmap.h).
  */

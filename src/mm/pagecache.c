@@ -182,7 +182,7 @@ static void erase_folio(struct address_space *mapping, struct folio *folio, stru
 {
 	VM_BUG_ON2(!folio_test(folio, PG_locked), folio->pfn, folio->flags);
 	BUG_ON2(folio_mapped(folio) || folio_test(folio, PG_writeback), folio->pfn, folio->refs);
-	if (folio_test(folio, PG_dirty)) { /* nobody can set or clear it: locked and unmapped */
+	if (folio_test(folio, PG_dirty)) { /* with a mark it changes under pages_lock only */
 		folio_clear(folio, PG_dirty);
 		removal->dirty_pages += mapping->host->shmem ? 0 : folio_nr_pages(folio);
 	}

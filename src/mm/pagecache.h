@@ -92,8 +92,11 @@ bool filemap_marked(struct quire_cpu *cpu, struct address_space *mapping, enum p
 /* Marks TOWRITE what is dirty in [first, last] now. */
 void filemap_mark_towrite(struct address_space *mapping, u64 first, u64 last);
 
-/* Marks a folio of a file dirty, once; the folio is locked, or its PTL held by whoever unmaps a dirty entry of it. True
- * when it was clean. */
+/*
+ * Marks a folio of a file dirty, once; true when it was clean. The caller keeps the file from going away. The folio is locked, or
+ * the PTL is held of an entry of it that is being unmapped, or (host files only) it is merely referenced: it may then be
+ * taken out of the cache meanwhile, and nothing is done.
+ */
 bool filemap_dirty_folio(struct quire_cpu *cpu, struct folio *folio);
 /*
  * A locked folio whose entries have been write-protected and flushed is about to be written: clears dirty and sets

@@ -7,6 +7,15 @@
 
 #define SHRINK_BATCH 16u
 
+/*
+ * Nobody but the cache and us: acquire, because whoever gave up a reference before may have dirtied the folio first (a gather
+ * does), and that must be seen by the caller's test for dirty afterwards.
+ */
+static bool only_cached(const struct folio *folio)
+{
+	return smp_load_acquire(&folio->refs) == folio_nr_pages(folio) + 1;
+}
+
 /* Drops a folio that nobody uses. True when that gives memory back. */
 static bool shrink_folio(struct quire_cpu *cpu, struct address_space *mapping, struct folio *folio)
 {
@@ -15,8 +24,8 @@ static bool shrink_folio(struct quire_cpu *cpu, struct address_space *mapping, s
 	if (!folio_trylock(folio))
 		return false;
 	/* Locked, it cannot be mapped; clean and unmapped, it cannot become dirty (invariant 84). */
-	if (folio_file_mapping(folio) == mapping && !folio_mapped(folio) && !folio_test(folio, PG_dirty) &&
-	    !folio_test(folio, PG_writeback) && folio_refcount(folio) == folio_nr_pages(folio) + 1) {
+	if (folio_file_mapping(folio) == mapping && only_cached(folio) && !folio_test(folio, PG_dirty) &&
+	    !folio_test(folio, PG_writeback)) {
 		filemap_remove_folio(cpu, mapping, folio);
 		dropped = true;
 	}

@@ -12,7 +12,7 @@ struct zap {
 	struct mmu_gather *tlb;
 	struct vma *vma;
 	const struct zap_details *details;
-	bool linked; /* the VMA stays in its anon_vma until the gather is finished */
+	bool linked;	      /* the VMA stays in its anon_vma until the gather is finished */
 	struct rss_delta rss; /* pages unmapped, not yet taken off the counters */
 };
 
@@ -44,15 +44,16 @@ static pte_t zap_clear(const struct zap *zap, pte_t *ptep, pte_t pte, bool exclu
 	return pte;
 }
 
-/* What the MMU noted in the entries belongs to a file's folio now. */
-static void zap_transfer_bits(struct quire_cpu *cpu, struct folio *folio, pte_t bits)
+/* What the MMU noted in the entries belongs to a file's folio now. True when that was a store, of which there may be more. */
+static bool zap_transfer_bits(struct quire_cpu *cpu, struct folio *folio, pte_t bits)
 {
 	if (folio_anon(folio))
-		return;
+		return false;
 	if (pte_dirty(bits))
 		filemap_dirty_folio(cpu, folio);
 	if (pte_young(bits) && !folio_test(folio, PG_referenced))
 		folio_set(folio, PG_referenced);
+	return pte_dirty(bits);
 }
 
 /* Gives @nr cleared entries' mappings and references to the gather. @pte is one of them; @exclusive: the only one there was. */
@@ -75,8 +76,8 @@ static u32 zap_present(struct zap *zap, pte_t *ptep, pte_t pte, u64 addr, u32 ma
 {
 	struct quire *q = zap->tlb->cpu->q;
 	struct folio *folio;
+	bool exclusive, stored;
 	pte_t bits;
-	bool exclusive;
 	u32 nr;
 
 	if (pte_special(pte)) {
@@ -95,9 +96,11 @@ static u32 zap_present(struct zap *zap, pte_t *ptep, pte_t pte, u64 addr, u32 ma
 	for (u32 i = 1; i < nr; i++)
 		bits |= zap_clear(zap, ptep + i, pte_read(ptep + i), false);
 	tlb_gather_range(zap->tlb, addr, addr + ((u64)nr << PAGE_SHIFT));
-	zap_transfer_bits(zap->tlb->cpu, folio, bits);
+	stored = zap_transfer_bits(zap->tlb->cpu, folio, bits);
 	rss_delta_add(&zap->rss, folio, nr);
 	zap_mappings(zap, folio, pte, nr, exclusive);
+	if (unlikely(stored && !folio_test(folio, PG_swapbacked) && !zap->tlb->fullmm))
+		tlb_redirty_folio(zap->tlb);
 	return nr;
 }
 
