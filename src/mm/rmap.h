@@ -14,6 +14,7 @@
 #ifndef QUIRE_MM_RMAP_H
 #define QUIRE_MM_RMAP_H
 
+#include "mm/counters.h"
 #include "mm/folio.h"
 #include "mm/vma.h"
 
