@@ -22,7 +22,7 @@ typedef int64_t s64;
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define CACHE_LINE 64
 #define cache_aligned __attribute__((aligned(CACHE_LINE)))
@@ -70,7 +70,7 @@ struct rcu_head {
 	void (*func)(struct quire_cpu *cpu, struct rcu_head *head);
 };
 
-struct machine;	    /* per struct quire: what the implementation keeps (threads, rings); opaque to mm */
+struct machine;	     /* per struct quire: what the implementation keeps (threads, rings); opaque to mm */
 struct machine_file; /* a backing file or device */
 
 #include "machine_impl.h"
@@ -140,13 +140,13 @@ struct machine_file; /* a backing file or device */
  */
 
 /* An invariant of quire itself. Never for anything that a caller, a file or a lack of memory can cause. */
-#define BUG_ON(cond)                                                                                                  \
+#define BUG_ON(cond)                                                                                                   \
 	do {                                                                                                           \
 		if (unlikely(cond))                                                                                    \
 			machine_bug(__FILE__, __LINE__, #cond, 0, 0);                                                  \
 	} while (0)
 /* The same with two values that help to understand it. */
-#define BUG_ON2(cond, a, b)                                                                                           \
+#define BUG_ON2(cond, a, b)                                                                                            \
 	do {                                                                                                           \
 		if (unlikely(cond))                                                                                    \
 			machine_bug(__FILE__, __LINE__, #cond, (u64)(a), (u64)(b));                                    \

@@ -115,7 +115,7 @@ static void round_trips(struct world *w)
 	u64 seed = 1;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(counts); i++) {
-		u64 bytes = counts[i] * PAGE_SIZE, off = i % 2 ? PAGE_SIZE * i : 512 * i;
+		u64 bytes = counts[i] * PAGE_SIZE, off = i % 2 ? PAGE_SIZE * i : 512ull * i;
 
 		fill_pages(w, off, bytes, ++seed);
 		assert_int_equal(machine_file_write(w->f.cpu, w->file, off, w->page, counts[i], bytes), bytes);

@@ -135,7 +135,7 @@ static void test_words_are_never_torn(void **state)
 		/* Into a buffer that is not aligned itself. */
 		copy_from_user(buf + 1, r.word[n % 2], sizeof(r.word[0]));
 		for (unsigned i = 0; i < 64; i++)
-			torn += torn_words(buf + 1 + 8 * i, 8);
+			torn += torn_words(buf + 1 + 8ul * i, 8);
 		copy_from_user(buf + 1, r.small, sizeof(r.small));
 		torn += torn_words(buf + 1 + 4, 4) + torn_words(buf + 1 + 10, 2) + torn_words(buf + 1 + 16, 8) +
 			torn_words(buf + 1 + 24, 8);
