@@ -162,9 +162,15 @@ static bool path_is_last(const struct vma_path *path, unsigned level, unsigned h
 
 /* -------------------------------------------------------------------------------------------- one change */
 
-struct slot {
-	u64 start, end, item; /* as in struct vma_node */
-	u32 gap;
+/* Slots laid out as in struct vma_node, as many as a level may have to deal out: a neighbour's, two new ones, and fewer than
+ * VMA_NODE_MIN besides; or those left of and right of a run, and two. */
+#define EDIT_SLOTS (2 * VMA_NODE_SLOTS + 2)
+struct slots {
+	unsigned nr;
+	u32 gap[EDIT_SLOTS];
+	u64 end[EDIT_SLOTS];
+	u64 start[EDIT_SLOTS];
+	u64 item[EDIT_SLOTS];
 };
 
 /* One run of slots replaced by others. Lives on the writer's stack; nobody else sees it. */
@@ -173,12 +179,27 @@ struct edit {
 	unsigned height;       /* of the tree before */
 	struct vma_path left;  /* at the first slot replaced */
 	struct vma_path right; /* at the first slot that stays behind them; above the leaves: the last one replaced */
-	struct slot in[2];     /* what takes their place on the level at hand */
-	unsigned nr_in;
-	struct slot slot[3 * VMA_NODE_SLOTS]; /* all that the new nodes of the level at hand get */
-	unsigned nr;
+	unsigned nr_in;	       /* slots that take their place on the level at hand: at most 2 */
+	u32 in_gap[2];
+	u64 in_end[2], in_start[2], in_item[2];
+	unsigned in_at;		   /* where they stand in all */
+	struct slots all;	   /* all that the new nodes of the level at hand get */
 	struct vma_node *replaced; /* linked by rcu.next; to be freed after publication */
 };
+
+static struct vma_node *node_list_pop(struct vma_node **list)
+{
+	struct vma_node *node = *list;
+
+	*list = node->rcu.next ? container_of(node->rcu.next, struct vma_node, rcu) : NULL;
+	return node;
+}
+
+static void node_list_push(struct vma_node **list, struct vma_node *node)
+{
+	node->rcu.next = *list ? &(*list)->rcu : NULL;
+	*list = node;
+}
 
 static void edit_begin(struct edit *e, struct vma_txn *txn)
 {
@@ -188,36 +209,48 @@ static void edit_begin(struct edit *e, struct vma_txn *txn)
 	e->replaced = NULL;
 }
 
-/* The new slot of a VMA with these bounds. */
-static void edit_put_vma(struct edit *e, struct vma *vma, u64 start, u64 end)
+/* One more slot that takes the place of the old ones. */
+static void edit_put(struct edit *e, u64 start, u64 end, u64 item, u32 gap)
 {
-	struct slot *slot = &e->in[e->nr_in++];
+	unsigned i = e->nr_in++;
 
-	slot->start = start | (vma->flags & VM_GROWSDOWN ? VMA_SLOT_GROWSDOWN : 0);
-	slot->end = end;
-	slot->item = (u64)(uintptr_t)vma | 1;
-	slot->gap = 0;
+	e->in_start[i] = start;
+	e->in_end[i] = end;
+	e->in_item[i] = item;
+	e->in_gap[i] = gap;
 }
 
-static struct vma_node *txn_take_node(struct vma_txn *txn)
+/* The new slot of a VMA with these bounds. */
+static void edit_put_vma(struct edit *e, const struct vma *vma, u64 start, u64 end)
 {
-	struct vma_node *node = txn->reserved;
+	u64 growsdown = vma->flags & VM_GROWSDOWN ? VMA_SLOT_GROWSDOWN : 0;
 
-	BUG_ON(!node); /* vma_txn_begin was told of fewer changes */
-	txn->reserved = node->rcu.next ? container_of(node->rcu.next, struct vma_node, rcu) : NULL;
-	return node;
+	edit_put(e, start | growsdown, end, (u64)(uintptr_t)vma | 1, 0);
 }
 
 /* Takes slots [from, to) of a node over into the level at hand. */
-static void edit_keep(struct edit *e, const struct vma_node *node, unsigned from, unsigned to)
+static void edit_keep(struct slots *all, const struct vma_node *node, unsigned from, unsigned to)
 {
-	for (unsigned i = from; i < to; i++) {
-		struct slot *slot = &e->slot[e->nr++];
+	size_t nr = to - from;
 
-		slot->start = node->start[i];
-		slot->end = node->end[i];
-		slot->item = node->item[i];
-		slot->gap = node->gap[i];
+	memcpy(&all->gap[all->nr], &node->gap[from], nr * sizeof(u32));
+	memcpy(&all->end[all->nr], &node->end[from], nr * sizeof(u64));
+	memcpy(&all->start[all->nr], &node->start[from], nr * sizeof(u64));
+	memcpy(&all->item[all->nr], &node->item[from], nr * sizeof(u64));
+	all->nr += to - from;
+}
+
+/* And those that are new. */
+static void edit_keep_new(struct edit *e)
+{
+	struct slots *all = &e->all;
+
+	e->in_at = all->nr;
+	for (unsigned i = 0; i < e->nr_in; i++, all->nr++) {
+		all->gap[all->nr] = e->in_gap[i];
+		all->end[all->nr] = e->in_end[i];
+		all->start[all->nr] = e->in_start[i];
+		all->item[all->nr] = e->in_item[i];
 	}
 }
 
@@ -232,17 +265,16 @@ static void edit_gather(struct edit *e, unsigned level)
 	unsigned nr = keep + e->nr_in + (right->nr - from);
 	bool few = nr < VMA_NODE_MIN;
 
-	e->nr = 0;
+	e->all.nr = 0;
 	if (few && path_prev(&e->left, level, e->height)) {
-		edit_keep(e, e->left.node[level], 0, e->left.node[level]->nr);
+		edit_keep(&e->all, e->left.node[level], 0, e->left.node[level]->nr);
 		few = false;
 	}
-	edit_keep(e, left, 0, keep);
-	for (unsigned i = 0; i < e->nr_in; i++)
-		e->slot[e->nr++] = e->in[i];
-	edit_keep(e, right, from, right->nr);
+	edit_keep(&e->all, left, 0, keep);
+	edit_keep_new(e);
+	edit_keep(&e->all, right, from, right->nr);
 	if (few && path_next(&e->right, level, e->height))
-		edit_keep(e, e->right.node[level], 0, e->right.node[level]->nr);
+		edit_keep(&e->all, e->right.node[level], 0, e->right.node[level]->nr);
 }
 
 /* Puts the nodes of @level from left to right on the list of replaced ones. Their slots, in number. Readers may still
@@ -255,8 +287,7 @@ static unsigned edit_replace_nodes(struct edit *e, unsigned level)
 	for (;;) {
 		struct vma_node *node = path.node[level];
 
-		node->rcu.next = e->replaced ? &e->replaced->rcu : NULL;
-		e->replaced = node;
+		node_list_push(&e->replaced, node);
 		nr += node->nr;
 		if (node == e->right.node[level])
 			return nr;
@@ -264,65 +295,93 @@ static unsigned edit_replace_nodes(struct edit *e, unsigned level)
 	}
 }
 
-/* A new node of slots [from, to), and its slot in the level above: its range and the largest gap inside. */
+static struct vma_node *txn_take_node(struct vma_txn *txn)
+{
+	BUG_ON(!txn->tree->spare); /* vma_txn_begin was told of fewer changes */
+	txn->tree->nr_spare--;
+	return node_list_pop(&txn->tree->spare);
+}
+
+/* The largest gap inside a node: in one of its children, or between two. */
+static u32 largest_gap(const struct vma_node *node)
+{
+	u32 largest = node->gap[0];
+
+	for (unsigned i = 1; i < node->nr; i++) {
+		u32 before = gap_pages(node->end[i - 1], start_floor(node->start[i]));
+
+		largest = node->gap[i] > largest ? node->gap[i] : largest;
+		largest = before > largest ? before : largest;
+	}
+	return largest;
+}
+
+/* A new node of slots [from, to), which becomes a new slot of the level above. */
 static struct vma_node *edit_make_node(struct edit *e, unsigned level, unsigned from, unsigned to)
 {
 	struct vma_node *node = txn_take_node(e->txn);
-	struct slot *above = &e->in[e->nr_in++];
+	const struct slots *all = &e->all;
+	unsigned nr = to - from;
 
 	node->level = level;
-	node->nr = to - from;
-	above->gap = 0;
-	for (unsigned i = node->nr; i < VMA_NODE_SLOTS; i++) {
-		node->start[i] = ~0ull;
-		node->end[i] = ~0ull;
-		node->item[i] = 0;
-		node->gap[i] = 0;
-	}
-	for (unsigned i = 0; i < node->nr; i++) {
-		const struct slot *slot = &e->slot[from + i];
-		u32 before = i > 0 ? gap_pages(slot[-1].end, start_floor(slot->start)) : 0;
-
-		node->start[i] = slot->start;
-		node->end[i] = slot->end;
-		node->item[i] = slot->item;
-		node->gap[i] = slot->gap;
-		above->gap = slot->gap > above->gap ? slot->gap : above->gap;
-		above->gap = before > above->gap ? before : above->gap;
-	}
-	above->start = node->start[0];
-	above->end = node->end[node->nr - 1];
-	above->item = (u64)(uintptr_t)node;
+	node->nr = nr;
+	memcpy(node->gap, &all->gap[from], nr * sizeof(u32));
+	memcpy(node->end, &all->end[from], nr * sizeof(u64));
+	memcpy(node->start, &all->start[from], nr * sizeof(u64));
+	memcpy(node->item, &all->item[from], nr * sizeof(u64));
+	memset(&node->gap[nr], 0, (VMA_NODE_SLOTS - nr) * sizeof(u32));
+	memset(&node->end[nr], 0xff, (VMA_NODE_SLOTS - nr) * sizeof(u64));
+	memset(&node->start[nr], 0xff, (VMA_NODE_SLOTS - nr) * sizeof(u64));
+	memset(&node->item[nr], 0, (VMA_NODE_SLOTS - nr) * sizeof(u64));
+	edit_put(e, node->start[0], node->end[nr - 1], (u64)(uintptr_t)node, largest_gap(node));
 	return node;
 }
 
-/* Deals the slots at hand to one or two new nodes of @level, evenly; they are what the level above gets. */
+static unsigned min_unsigned(unsigned a, unsigned b)
+{
+	return a < b ? a : b;
+}
+
+/*
+ * How many of the slots go to the left one of two nodes: half of them, unless the new ones are the first or the last. Then
+ * more are likely to come there, as mmap places one mapping below the other, and that side is left with room.
+ */
+static unsigned split_point(const struct edit *e)
+{
+	unsigned nr = e->all.nr, most = min_unsigned(VMA_NODE_SLOTS, nr - VMA_NODE_MIN);
+
+	if (e->in_at + e->nr_in == nr)
+		return most;
+	return e->in_at == 0 ? nr - most : nr / 2;
+}
+
+/* Deals the slots at hand to one or two new nodes of @level; they are what the level above gets. */
 static void edit_make_nodes(struct edit *e, unsigned level)
 {
-	unsigned half = e->nr > VMA_NODE_SLOTS ? e->nr / 2 : 0;
+	unsigned left = e->all.nr > VMA_NODE_SLOTS ? split_point(e) : 0;
 
 	e->nr_in = 0;
-	if (half)
-		edit_make_node(e, level, 0, half);
-	if (e->nr > half)
-		edit_make_node(e, level, half, e->nr);
+	if (left)
+		edit_make_node(e, level, 0, left);
+	if (e->all.nr > left)
+		edit_make_node(e, level, left, e->all.nr);
 }
 
 /* The slots at hand are all there is on @level: makes them the top of the tree. */
 static struct vma_node *edit_make_root(struct edit *e, unsigned level)
 {
-	if (e->nr == 0)
+	if (e->all.nr == 0)
 		return NULL;
-	if (level > 0 && e->nr == 1)
-		return item_node(e->slot[0].item);
+	if (level > 0 && e->all.nr == 1)
+		return item_node(e->all.item[0]);
 	edit_make_nodes(e, level);
 	if (e->nr_in == 1)
-		return item_node(e->in[0].item);
-	for (e->nr = 0; e->nr < e->nr_in; e->nr++)
-		e->slot[e->nr] = e->in[e->nr];
-	e->nr_in = 0;
+		return item_node(e->in_item[0]);
+	e->all.nr = 0;
+	edit_keep_new(e);
 	BUG_ON(level + 1 >= VMA_TREE_MAX_HEIGHT);
-	return edit_make_node(e, level + 1, 0, e->nr);
+	e->nr_in = 0;
+	return edit_make_node(e, level + 1, 0, e->all.nr);
 }
 
 /* Makes the new root, from the leaves up. *vmas becomes how many more VMAs the tree has (modulo 2^32). */
@@ -331,9 +390,9 @@ static struct vma_node *edit_build(struct edit *e, u32 *vmas)
 	unsigned level = 0;
 	bool whole = e->height == 0;
 
-	e->nr = 0;
+	e->all.nr = 0;
 	if (whole) {
-		e->slot[e->nr++] = e->in[0];
+		edit_keep_new(e);
 		*vmas = 1;
 	}
 	while (!whole) {
@@ -342,7 +401,7 @@ static struct vma_node *edit_build(struct edit *e, u32 *vmas)
 		edit_gather(e, level);
 		before = edit_replace_nodes(e, level);
 		if (level == 0)
-			*vmas = e->nr - before;
+			*vmas = e->all.nr - before;
 		whole = path_is_first(&e->left, level, e->height) && path_is_last(&e->right, level, e->height);
 		if (whole)
 			break;
@@ -355,13 +414,12 @@ static struct vma_node *edit_build(struct edit *e, u32 *vmas)
 	return edit_make_root(e, level);
 }
 
-static void free_nodes_rcu(struct quire_cpu *cpu, struct vma_node *node)
+static void free_nodes_rcu(struct quire_cpu *cpu, struct vma_node *list)
 {
-	while (node) {
-		struct rcu_head *next = node->rcu.next;
+	while (list) {
+		struct vma_node *node = node_list_pop(&list);
 
 		kmem_cache_free_rcu(cpu, &cpu->q->cache[CACHE_VMA_NODE], node, &node->rcu);
-		node = next ? container_of(next, struct vma_node, rcu) : NULL;
 	}
 }
 
@@ -390,37 +448,54 @@ static unsigned nodes_needed(unsigned height, unsigned changes)
 
 #define RESERVE_BATCH 16u
 
+/* Up to RESERVE_BATCH nodes more. */
+static bool reserve_batch(struct quire_cpu *cpu, struct vma_tree *tree, unsigned nr)
+{
+	void *batch[RESERVE_BATCH];
+
+	nr = min_unsigned(nr, RESERVE_BATCH);
+	if (!kmem_cache_alloc_bulk(cpu, &cpu->q->cache[CACHE_VMA_NODE], nr, batch))
+		return false;
+	tree->nr_spare += nr;
+	while (nr > 0)
+		node_list_push(&tree->spare, (struct vma_node *)batch[--nr]);
+	return true;
+}
+
+/* Frees spare nodes but @keep. No reader has seen them. */
+static void trim_spare(struct quire_cpu *cpu, struct vma_tree *tree, unsigned keep)
+{
+	while (tree->nr_spare > keep) {
+		tree->nr_spare--;
+		cache_free(cpu, CACHE_VMA_NODE, node_list_pop(&tree->spare));
+	}
+}
+
 int vma_txn_begin(struct vma_txn *txn, struct quire_cpu *cpu, struct vma_tree *tree, unsigned changes)
 {
 	unsigned needed = nodes_needed(tree_height(tree), changes);
-	void *batch[RESERVE_BATCH];
 
 	BUG_ON2(changes < 1 || changes > 8, changes, 0);
 	txn->cpu = cpu;
 	txn->tree = tree;
-	txn->reserved = NULL;
-	while (needed > 0) {
-		unsigned nr = needed < RESERVE_BATCH ? needed : RESERVE_BATCH;
-
-		if (!kmem_cache_alloc_bulk(cpu, &cpu->q->cache[CACHE_VMA_NODE], nr, batch)) {
+	while (tree->nr_spare < needed) {
+		if (!reserve_batch(cpu, tree, needed - tree->nr_spare)) {
 			vma_txn_end(txn);
 			return -ENOMEM;
 		}
-		for (unsigned i = 0; i < nr; i++) {
-			struct vma_node *node = (struct vma_node *)batch[i];
-
-			node->rcu.next = txn->reserved ? &txn->reserved->rcu : NULL;
-			txn->reserved = node;
-		}
-		needed -= nr;
 	}
 	return 0;
 }
 
+/*
+ * The worst case is much more than the usual one: what is left of one transaction saves allocating it for the next. 8 KiB,
+ * and only in address spaces that have had a use for it.
+ */
+#define SPARE_NODES 32u
+
 void vma_txn_end(struct vma_txn *txn)
 {
-	while (txn->reserved)
-		cache_free(txn->cpu, CACHE_VMA_NODE, txn_take_node(txn));
+	trim_spare(txn->cpu, txn->tree, SPARE_NODES);
 }
 
 /* -------------------------------------------------------------------------------------------- changes */
@@ -513,9 +588,10 @@ void vma_tree_destroy(struct quire_cpu *cpu, struct vma_tree *tree)
 	struct edit e;
 
 	edit_begin(&e, &txn);
-	if (e.height == 0)
-		return;
-	path_seek(&e.left, tree->root, 0);
-	path_seek(&e.right, tree->root, ~0ull);
-	edit_commit(&e); /* nothing stays, so no node is needed */
+	if (e.height > 0) {
+		path_seek(&e.left, tree->root, 0);
+		path_seek(&e.right, tree->root, ~0ull);
+		edit_commit(&e); /* nothing stays, so no node is needed */
+	}
+	trim_spare(cpu, tree, 0);
 }

@@ -39,6 +39,9 @@ struct vma_tree {
 	struct quire *q;       /* const */
 	struct vma_node *root; /* mmap write to change, RCU or mmap lock to read; NULL: empty */
 	u32 count;	       /* mmap lock */
+	u32 nr_spare;	       /* mmap write */
+	struct vma_node
+		*spare; /* mmap write: nodes reserved by one transaction and left for the next; linked by rcu.next */
 };
 
 /* ---- reading: RCU section or mmap lock */
@@ -65,12 +68,12 @@ bool vma_tree_gap_bottomup(const struct vma_tree *tree, u64 len, u64 low, u64 hi
 struct vma_txn {
 	struct quire_cpu *cpu;
 	struct vma_tree *tree;
-	struct vma_node *reserved; /* linked by rcu.next */
 };
 
-/* Nodes for up to @changes (1..8) calls of insert, erase, erase_range and resize. 0 or -ENOMEM. May sleep. */
+/* Nodes for up to @changes (1..8) calls of insert, erase, erase_range and resize. 0 or -ENOMEM. May sleep. One transaction at a
+ * time: what it reserves is the tree's. */
 int vma_txn_begin(struct vma_txn *txn, struct quire_cpu *cpu, struct vma_tree *tree, unsigned changes);
-/* Returns what was not used. Always call it after a successful begin. */
+/* Keeps a few of the nodes that were not used for the next transaction. Always call it after a successful begin. */
 void vma_txn_end(struct vma_txn *txn);
 
 /*
@@ -96,7 +99,7 @@ void vma_tree_destroy(struct quire_cpu *cpu, struct vma_tree *tree);
 unsigned vma_tree_validate_nodes(const struct vma_node *root, violation_fn report, void *arg);
 /* The same and bounds against the VMAs, and count. Number of violations. mmap lock held or quiescent. */
 unsigned vma_tree_validate(const struct vma_tree *tree, violation_fn report, void *arg);
-/* How many nodes a valid tree has: for leak checks. */
+/* How many nodes a valid tree has, spare ones included: for leak checks. */
 u32 vma_tree_nr_nodes(const struct vma_tree *tree);
 
 #endif

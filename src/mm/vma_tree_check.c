@@ -170,5 +170,5 @@ u32 vma_tree_nr_nodes(const struct vma_tree *tree)
 
 	if (tree->root)
 		check_nodes(&c, tree->root, check_no_vma);
-	return c.nodes;
+	return c.nodes + tree->nr_spare;
 }
