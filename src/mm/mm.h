@@ -20,6 +20,17 @@ struct mm_limits {
 };
 
 /*
+ * A range that munmap has taken out of the tree and empties without the mmap lock, rounded to whole PTE tables: nothing may
+ * be mapped there yet. Legend: W mmap lock for write; a atomic.
+ */
+struct mm_unmap {
+	u64 start; /* W */
+	u64 end;   /* a: 0: no range. Set under W, cleared by who set it */
+};
+#define MM_UNMAPS 8u
+#define MM_UNMAP_WAITER 0x80000000u
+
+/*
  * Legend: W mmap lock for write to change, read (or write) to read; a atomic; c constant after creation.
  */
 struct quire_mm {
@@ -38,6 +49,8 @@ struct quire_mm {
 	u64 mmap_base, mmap_min_addr;		  /* c */
 	u64 start_brk, brk;			  /* W: bytes; 0: no heap */
 	struct mm_limits limits;		  /* a */
+	struct mm_unmap unmaps[MM_UNMAPS];
+	u32 unmapping; /* a: how many unmaps there are; MM_UNMAP_WAITER: somebody sleeps on this word */
 	struct mm_cpu_counters *counters;	  /* c: [nr_cpus] */
 	struct mm_tlb tlb;
 	struct rcu_head rcu;
@@ -47,7 +60,18 @@ struct quire_mm {
 void mmap_read_lock(struct quire_mm *mm);
 bool mmap_read_trylock(struct quire_mm *mm);
 void mmap_read_unlock(struct quire_mm *mm);
+/* Also waits until every range that others have unmapped is empty, so that anything can be mapped anywhere. */
 void mmap_write_lock(struct quire_mm *mm);
+/* The same without that wait: for a section that maps nothing where nothing was mapped. */
+void mmap_write_lock_unmapping(struct quire_mm *mm);
+/* That wait, later. mmap lock held for write: those who empty ranges need no lock above a PTL. */
+void mmap_wait_unmapped(struct quire_mm *mm);
+/* Does a range that is being emptied overlap [start, end)? mmap lock held for write. */
+bool mmap_unmapping(const struct quire_mm *mm, u64 start, u64 end);
+/* Notes that [start, end) is about to be emptied without the mmap lock, which is still held for write. NULL: no room. */
+struct mm_unmap *mmap_unmap_begin(struct quire_mm *mm, u64 start, u64 end);
+/* It is empty, and nobody will look at its tables any more. No lock needed. */
+void mmap_unmap_end(struct quire_mm *mm, struct mm_unmap *unmap);
 /* Ends all VMA write locks of this section, then the lock (or turns it into a read lock). */
 void mmap_write_unlock(struct quire_mm *mm);
 void mmap_write_downgrade(struct quire_mm *mm);

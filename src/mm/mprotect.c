@@ -114,7 +114,7 @@ static int mprotect_locked(struct mprotect *call, int grows)
 {
 	int error;
 
-	mmap_write_lock(call->mm);
+	mmap_write_lock_unmapping(call->mm); /* permissions are no matter of ranges that are unmapped */
 	error = mprotect_first(vma_tree_find(&call->mm->tree, call->start), &call->start, call->end, grows);
 	if (!error)
 		error = mprotect_range(call);

@@ -4,12 +4,16 @@
  *
  *   1 split at both ends; refuse sealed mappings     nothing is changed yet but boundaries
  *   2 write-lock the VMAs, take them out of the tree  no fault gets in, none is inside
- *     -- the mmap lock may be held for read only from here --
+ *     -- the mmap lock may be held for read only from here, or not at all if the range is noted in mm->unmaps --
  *   3 clear the entries into a gather                 rmap walks still find the VMA: truncation must not miss a page
  *   4 unlink from anon_vmas and files                 rmap walks cannot reach the tables any more
- *   5 unlink the page tables, up to the neighbours'   the mmap lock keeps new neighbours from appearing
+ *   5 unlink the page tables, up to the neighbours'   the lock or the note keeps new neighbours from appearing
  *   6 flush, then free folios and tables              (tlb_finish_mmu)
  *   7 free the VMAs
+ *
+ * Without the mmap lock threads unmap mappings of their own side by side. A note covers whole PTE tables, and two notes never
+ * overlap, so such a range can be emptied, and PTE tables freed, as if there were no others. Tables of higher levels are
+ * shared with ranges further away: where the hole is so large that some of those go too, the lock is kept.
  */
 #include "mm/map.h"
 
@@ -134,18 +138,63 @@ void vmas_free(struct quire_cpu *cpu, struct list_head *gone)
 
 /* ---------------------------------------------------------------------------------------- the calls */
 
+#define PMD_TABLE_SIZE (1ull << PUD_SHIFT) /* what one PMD table covers */
+
+static u64 pmd_down(u64 addr)
+{
+	return addr & PMD_MASK;
+}
+
+static u64 pmd_up(u64 addr)
+{
+	return (addr + PMD_SIZE - 1) & PMD_MASK;
+}
+
+/* Is the hole so large that a PMD table of the range, and perhaps tables above it, will not be used any more? */
+static bool frees_upper_tables(const struct vma_unmap *unmap)
+{
+	u64 first = unmap->start & ~(PMD_TABLE_SIZE - 1);
+	u64 above_floor = (unmap->floor + PMD_TABLE_SIZE - 1) & ~(PMD_TABLE_SIZE - 1);
+
+	if (first < above_floor)
+		first = above_floor;
+	return first < unmap->end && (!unmap->ceiling || first + PMD_TABLE_SIZE <= unmap->ceiling);
+}
+
 int unmap_begin(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, struct vma_unmap *unmap)
 {
 	struct vma_txn txn;
 	int error = unmap_gather(cpu, mm, start, end, unmap);
 
-	if (error || list_empty(&unmap->vmas))
+	if (error)
 		return error;
+	/* Others may be emptying ranges of theirs, but not where we free tables; nor what we say is unmapped. */
+	if (mmap_unmapping(mm, pmd_down(start), pmd_up(end)) ||
+	    (!list_empty(&unmap->vmas) && frees_upper_tables(unmap)))
+		mmap_wait_unmapped(mm);
+	if (list_empty(&unmap->vmas))
+		return 0;
 	if (vma_txn_begin(&txn, cpu, &mm->tree, 1))
 		return unmap_cancel(unmap, -ENOMEM);
 	unmap_detach(cpu, unmap, &txn);
 	vma_txn_end(&txn);
 	return 0;
+}
+
+/* Empties the range without the mmap lock, which it ends. False: it must be kept, and still is. */
+static bool unmap_unlocked(struct quire_cpu *cpu, struct vma_unmap *unmap)
+{
+	u64 start = pmd_down(unmap->start), end = pmd_up(unmap->end);
+	struct mm_unmap *note = frees_upper_tables(unmap) ? NULL : mmap_unmap_begin(unmap->mm, start, end);
+
+	if (!note)
+		return false;
+	mmap_write_unlock(unmap->mm);
+	unmap->floor = unmap->floor > start ? unmap->floor : start;
+	unmap->ceiling = unmap->ceiling && unmap->ceiling < end ? unmap->ceiling : end;
+	unmap_pages(cpu, unmap);
+	mmap_unmap_end(unmap->mm, note);
+	return true;
 }
 
 void unmap_finish_unlock(struct quire_cpu *cpu, struct vma_unmap *unmap)
@@ -156,9 +205,11 @@ void unmap_finish_unlock(struct quire_cpu *cpu, struct vma_unmap *unmap)
 		mmap_write_unlock(mm);
 		return;
 	}
-	mmap_write_downgrade(mm);
-	unmap_pages(cpu, unmap);
-	mmap_read_unlock(mm);
+	if (!unmap_unlocked(cpu, unmap)) {
+		mmap_write_downgrade(mm);
+		unmap_pages(cpu, unmap);
+		mmap_read_unlock(mm);
+	}
 	vmas_free(cpu, &unmap->vmas);
 }
 
@@ -196,6 +247,6 @@ int quire_munmap(struct quire_cpu *cpu, uint64_t addr, uint64_t len)
 
 	if (!mm || !page_aligned(addr) || addr > TASK_SIZE || len > TASK_SIZE - addr || !len)
 		return -EINVAL;
-	mmap_write_lock(mm);
+	mmap_write_lock_unmapping(mm);
 	return do_munmap_unlock(cpu, mm, addr, addr + page_align(len));
 }

@@ -63,9 +63,16 @@ void mmap_read_unlock(struct quire_mm *mm)
 	up_read(&mm->mmap_lock);
 }
 
-void mmap_write_lock(struct quire_mm *mm)
+void mmap_write_lock_unmapping(struct quire_mm *mm)
 {
 	down_write(&mm->mmap_lock);
+}
+
+void mmap_write_lock(struct quire_mm *mm)
+{
+	mmap_write_lock_unmapping(mm);
+	if (unlikely(READ_ONCE(mm->unmapping)))
+		mmap_wait_unmapped(mm);
 }
 
 /* Step w6. Release: pairs with the acquire in write_locked(); all changes of this section come before it. */
@@ -97,6 +104,62 @@ void mmap_assert_write_locked(struct quire_mm *mm)
 {
 	VM_BUG_ON(!rwsem_is_write_locked(&mm->mmap_lock));
 	(void)mm;
+}
+
+/* -------------------------------------------------------------------------------------------- ranges being emptied */
+
+/* Acquire: what the last of them did to the tables comes before what the caller will do there. */
+void mmap_wait_unmapped(struct quire_mm *mm)
+{
+	u32 now = smp_load_acquire(&mm->unmapping);
+
+	while (now & ~MM_UNMAP_WAITER) {
+		u32 waiting = now | MM_UNMAP_WAITER;
+
+		if (now == waiting || __atomic_compare_exchange_n(&mm->unmapping, &now, waiting, false,
+								  __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			park(&mm->unmapping, waiting);
+		now = smp_load_acquire(&mm->unmapping);
+	}
+}
+
+bool mmap_unmapping(const struct quire_mm *mm, u64 start, u64 end)
+{
+	if (!READ_ONCE(mm->unmapping))
+		return false;
+	for (unsigned i = 0; i < MM_UNMAPS; i++)
+		if (start < smp_load_acquire(&mm->unmaps[i].end) && mm->unmaps[i].start < end)
+			return true;
+	return false;
+}
+
+struct mm_unmap *mmap_unmap_begin(struct quire_mm *mm, u64 start, u64 end)
+{
+	mmap_assert_write_locked(mm);
+	for (unsigned i = 0; i < MM_UNMAPS; i++) {
+		struct mm_unmap *unmap = &mm->unmaps[i];
+
+		if (smp_load_acquire(&unmap->end))
+			continue;
+		unmap->start = start;
+		WRITE_ONCE(unmap->end, end);
+		__atomic_fetch_add(&mm->unmapping, 1, __ATOMIC_RELAXED);
+		return unmap;
+	}
+	return NULL;
+}
+
+/* The caller runs the address space, so it is there still when the sleeper is woken. */
+void mmap_unmap_end(struct quire_mm *mm, struct mm_unmap *unmap)
+{
+	u32 old;
+
+	smp_store_release(&unmap->end, 0);
+	old = __atomic_fetch_sub(&mm->unmapping, 1, __ATOMIC_RELEASE);
+	if (unlikely(old & MM_UNMAP_WAITER)) {
+		__atomic_fetch_and(&mm->unmapping, ~MM_UNMAP_WAITER, __ATOMIC_RELAXED);
+		unpark(&mm->unmapping, -1);
+	}
 }
 
 /* -------------------------------------------------------------------------------------------- readers */
