@@ -26,6 +26,7 @@ static struct range *grow_stack(struct ranges *ranges, uint64_t addr)
 	return &ranges->list[above];
 }
 
+/* What the protection of a range allows. Protection keys and the like do not exist here. */
 static bool may_access(const struct range *range, enum qrec_op kind)
 {
 	if (kind == QREC_STORE)

@@ -8,6 +8,7 @@
 
 #include <sys/mman.h>
 
+/* mremap says in its result where the mapping is now; everything else follows from old and new length. */
 static bool apply_remap(struct model_mm *mm, const struct qrec_event *event)
 {
 	return model_remap(mm, event->addr, event->len, (uint64_t)event->result, event->new_len,

@@ -20,6 +20,10 @@
 
 /* ---------------------------------------------------------------------------------------------------- the calls */
 
+/*
+ * The file that a mapping names. Made in exclusive work before any record that names it, so it is there without a
+ * lock.
+ */
 static struct quire_file *file_of(const struct replay_cpu *cpu, const struct qrec_event *event)
 {
 	return event->file ? cpu->replay->files[event->file - 1] : NULL;
@@ -41,6 +45,10 @@ static int64_t make_mapping(struct replay_cpu *cpu, const struct qrec_event *eve
 	return quire_mmap(cpu->cpu, addr, event->len, (int)event->prot, flags, file_of(cpu, event), event->offset);
 }
 
+/*
+ * The recorded result decides: a mapping that stayed must be able to stay here, too, one that moved moves to the same
+ * address. The address space is laid out alike, so whatever was free then is free now.
+ */
 static int64_t make_mremap(struct replay_cpu *cpu, const struct qrec_event *event)
 {
 	int flags = 0;
@@ -64,6 +72,10 @@ static int64_t make_mincore(struct replay_cpu *cpu, const struct qrec_event *eve
 	return err;
 }
 
+/*
+ * One call, on this CPU, in the address space that it runs. What is not named here was turned into something else by
+ * the recorder, or has no effect that could be repeated.
+ */
 static int64_t make_call(struct replay_cpu *cpu, const struct qrec_event *event)
 {
 	switch (event->op) {
@@ -96,6 +108,7 @@ static int64_t make_call(struct replay_cpu *cpu, const struct qrec_event *event)
 	}
 }
 
+/* Under which name the time of a call is shown: those that are rare are shown together. */
 static enum replay_timed timed_as(enum qrec_op op)
 {
 	switch (op) {

@@ -15,6 +15,7 @@
 
 #define PAGE_SIZE (1ull << QREC_PAGE_SHIFT)
 
+/* Lengths are bytes; what calls affect are whole pages. */
 static uint64_t page_up(uint64_t value)
 {
 	return (value + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
@@ -27,12 +28,14 @@ static void forget(struct traced *traced, uint64_t addr, uint64_t len)
 		fold_forget(&traced->fold, addr >> QREC_PAGE_SHIFT, page_up(len) >> QREC_PAGE_SHIFT);
 }
 
+/* Ranges could not be changed: what follows would be attributed to the wrong files, so recording stops. */
 static void check_memory(struct traced *traced, bool ok)
 {
 	if (!ok)
 		traced->recorder->err = -ENOMEM;
 }
 
+/* @file is an index of hostfiles plus one, so that touches find what to learn about. */
 static void add_range(struct traced *traced, uint64_t addr, uint64_t len, uint32_t file, uint64_t offset)
 {
 	struct range range = { .start = addr, .end = addr + page_up(len), .file = file, .offset = offset };
@@ -40,6 +43,7 @@ static void add_range(struct traced *traced, uint64_t addr, uint64_t len, uint32
 	check_memory(traced, ranges_insert(&traced->ranges, &range));
 }
 
+/* Whatever part of the range was mapped is not any more. */
 static void remove_range(struct traced *traced, uint64_t addr, uint64_t len)
 {
 	check_memory(traced, ranges_remove(&traced->ranges, addr, addr + page_up(len)));
@@ -61,16 +65,19 @@ static void emit_call(struct traced *traced, enum qrec_op op, const struct lacke
 		forget(traced, call->arg[0], call->arg[1]);
 }
 
+/* A page that is made accessible again may fault again: it is touched afresh. */
 static void on_mprotect(struct traced *traced, const struct lackey_call *call)
 {
 	emit_call(traced, QREC_MPROTECT, call);
 }
 
+/* Any advice may drop, share or move pages: what is touched afterwards is told again. */
 static void on_madvise(struct traced *traced, const struct lackey_call *call)
 {
 	emit_call(traced, QREC_MADVISE, call);
 }
 
+/* Locking faults pages in; what the program touches after that finds them present, which is worth seeing. */
 static void on_mlock(struct traced *traced, const struct lackey_call *call)
 {
 	emit_call(traced, QREC_MLOCK, call);
@@ -81,11 +88,13 @@ static void on_munlock(struct traced *traced, const struct lackey_call *call)
 	emit_call(traced, QREC_MUNLOCK, call);
 }
 
+/* Written pages are clean again: the next store is one that Linux must notice. */
 static void on_msync(struct traced *traced, const struct lackey_call *call)
 {
 	emit_call(traced, QREC_MSYNC, call);
 }
 
+/* Looks only. Which pages were resident is the host's affair and not recorded. */
 static void on_mincore(struct traced *traced, const struct lackey_call *call)
 {
 	struct qrec_event event = {
@@ -95,6 +104,7 @@ static void on_mincore(struct traced *traced, const struct lackey_call *call)
 	traced_emit(traced, &event);
 }
 
+/* About the whole address space, present and future; no touches are forgotten, as none of them changes. */
 static void on_mlockall(struct traced *traced, const struct lackey_call *call)
 {
 	struct qrec_event event = { .op = QREC_MLOCKALL, .flags = call->arg[0], .result = call->result };
@@ -109,6 +119,7 @@ static void on_munlockall(struct traced *traced, const struct lackey_call *call)
 	traced_emit(traced, &event);
 }
 
+/* The file, if any, stays known: other mappings may show it, and it may be mapped again. */
 static void on_munmap(struct traced *traced, const struct lackey_call *call)
 {
 	emit_call(traced, QREC_MUNMAP, call);
@@ -130,6 +141,10 @@ static uint32_t file_of(struct traced *traced, uint64_t fd, uint64_t least_size)
 	return file;
 }
 
+/*
+ * The result is where it is, whatever address was asked for. A file's name and size are recorded before its first
+ * mapping.
+ */
 static void on_mmap(struct traced *traced, const struct lackey_call *call)
 {
 	struct qrec_event event = {
@@ -155,6 +170,10 @@ static void on_mmap(struct traced *traced, const struct lackey_call *call)
 	add_range(traced, (uint64_t)call->result, call->arg[1], event.file ? file + 1 : 0, event.offset);
 }
 
+/*
+ * The file and offset go along. Valgrind places the mapping itself, but says what the program asked for, and what it
+ * got.
+ */
 static void on_mremap(struct traced *traced, const struct lackey_call *call)
 {
 	struct qrec_event event = {
@@ -188,6 +207,7 @@ static void begin_heap(struct traced *traced, uint64_t start)
 	traced->brk = start;
 }
 
+/* The kernel's brk returns the break, moved or not; -errno does not exist. Both are recorded: before and after. */
 static void on_brk(struct traced *traced, const struct lackey_call *call)
 {
 	struct qrec_event event = { .op = QREC_BRK, .addr = call->arg[0], .result = call->result };
@@ -208,6 +228,7 @@ static void on_brk(struct traced *traced, const struct lackey_call *call)
 
 /* -------------------------------------------------------------------------------------------- System V segments */
 
+/* A segment is a file in memory that is known by its id. Asking for one that exists says nothing new. */
 static void on_shmget(struct traced *traced, const struct lackey_call *call)
 {
 	struct hostfiles *files = &traced->recorder->files;
@@ -220,6 +241,7 @@ static void on_shmget(struct traced *traced, const struct lackey_call *call)
 		files->list[file].shm_id = (uint64_t)call->result + 1;
 }
 
+/* Somebody should know that the recording is not the whole story. */
 static void emit_unsupported(struct traced *traced, unsigned number)
 {
 	struct qrec_event event = { .op = QREC_UNSUPPORTED };
@@ -250,6 +272,7 @@ static void on_shmat(struct traced *traced, const struct lackey_call *call)
 	add_range(traced, (uint64_t)call->result, event.len, file + 1, 0);
 }
 
+/* Takes an address only; how much that is follows from what was attached there. */
 static void on_shmdt(struct traced *traced, const struct lackey_call *call)
 {
 	const struct range *range = ranges_find(&traced->ranges, call->arg[0]);
@@ -265,6 +288,7 @@ static void on_shmdt(struct traced *traced, const struct lackey_call *call)
 
 /* --------------------------------------------------------------------------------------------- files and names */
 
+/* Whatever was opened, if it can be mapped it may be mapped later, when its descriptor is closed again. */
 static void on_open(struct traced *traced, const struct lackey_call *call)
 {
 	bool at = call->number == SYS_openat;
@@ -281,6 +305,9 @@ static void on_open(struct traced *traced, const struct lackey_call *call)
 		recorder_resize(traced->recorder, file, 0);
 }
 
+/*
+ * Valgrind prints the address of the name and not the name. Its size comes with ftruncate, or with its first touches.
+ */
 static void on_memfd(struct traced *traced, const struct lackey_call *call)
 {
 	if (call->result >= 0)
@@ -288,6 +315,7 @@ static void on_memfd(struct traced *traced, const struct lackey_call *call)
 				hostfiles_add_memory(&traced->recorder->files, "/memfd:", 0));
 }
 
+/* dup, dup2, dup3, and the fcntl commands that duplicate; the result is the new descriptor. */
 static void on_dup(struct traced *traced, const struct lackey_call *call)
 {
 	bool duplicates = call->number != SYS_fcntl || call->arg[1] == F_DUPFD || call->arg[1] == F_DUPFD_CLOEXEC;
@@ -304,6 +332,7 @@ static void on_close(struct traced *traced, const struct lackey_call *call)
 		descriptors_set(&traced->descriptors, call->arg[0], HOSTFILE_NONE);
 }
 
+/* Of files that are mapped somewhere, now or later; those that never are cost nothing but the bookkeeping. */
 static void on_ftruncate(struct traced *traced, const struct lackey_call *call)
 {
 	uint32_t file = descriptors_get(&traced->descriptors, call->arg[0]);
@@ -312,6 +341,7 @@ static void on_ftruncate(struct traced *traced, const struct lackey_call *call)
 		recorder_resize(traced->recorder, file, call->arg[1]);
 }
 
+/* The same by name. */
 static void on_truncate(struct traced *traced, const struct lackey_call *call)
 {
 	struct hostfiles *files = &traced->recorder->files;
@@ -324,6 +354,7 @@ static void on_truncate(struct traced *traced, const struct lackey_call *call)
 		recorder_resize(traced->recorder, file, call->arg[1]);
 }
 
+/* Pages of the hole are gone from all mappings: every process touches its pages afresh. */
 static void punch(struct recorder *recorder, uint32_t file, uint64_t offset, uint64_t len)
 {
 	struct qrec_event event = { .op = QREC_FILE_PUNCH, .id = recorder->files.list[file].recorded };
@@ -337,6 +368,7 @@ static void punch(struct recorder *recorder, uint32_t file, uint64_t offset, uin
 		fold_forget_all(&recorder->list[i]->fold);
 }
 
+/* Punching and plain growth; other modes move data around inside a file, which changes no mapping's layout. */
 static void on_fallocate(struct traced *traced, const struct lackey_call *call)
 {
 	struct hostfiles *files = &traced->recorder->files;
@@ -353,6 +385,7 @@ static void on_fallocate(struct traced *traced, const struct lackey_call *call)
 
 /* ----------------------------------------------------------------------------------------------- lives and ends */
 
+/* A thread gets its number here, where its maker stands in the order; it may not run for a long time. */
 static void on_clone(struct traced *traced, const struct lackey_call *call)
 {
 	struct qrec_event event = { .op = QREC_THREAD, .id = traced->nr_threads };
@@ -387,6 +420,7 @@ static void on_thread_exit(struct traced *traced, const struct lackey_call *call
 	traced->thread = other;
 }
 
+/* Once per child, by its parent: ptrace has reported the end before the parent could learn of it. */
 static void emit_wait(struct traced *traced, struct traced *child)
 {
 	struct qrec_event event = { .op = QREC_WAIT, .id = child->id };
@@ -429,12 +463,14 @@ static void on_fill(struct traced *traced, const struct lackey_call *call)
 		traced_touch(traced, QREC_STORE, call->arg[0], (uint64_t)call->result);
 }
 
+/* The kernel read the buffer: as much of it as the result says. */
 static void on_write(struct traced *traced, const struct lackey_call *call)
 {
 	if (call->result > 0)
 		traced_touch(traced, QREC_LOAD, call->arg[1], (uint64_t)call->result);
 }
 
+/* A call that failed changed nothing, so nothing is missing. */
 static void on_unsupported(struct traced *traced, const struct lackey_call *call)
 {
 	if (call->result >= 0)

@@ -31,6 +31,7 @@ static int write_pages(int fd, uint32_t id, uint64_t page, uint64_t end, uint64_
 	return pwrite(fd, buffer, len, (off_t)at) == (ssize_t)len ? 0 : -EIO;
 }
 
+/* Real bytes, not holes: a page that is read from the wrong place must look wrong. */
 static int write_pattern(int fd, uint32_t id, uint64_t size)
 {
 	uint64_t *buffer = malloc((size_t)BUFFER_PAGES * CONTENT_PAGE);
@@ -58,6 +59,7 @@ static int make_host_file(uint32_t id, uint64_t size)
 	return err;
 }
 
+/* The descriptor is kept for the comparison at the end; the memory manager has its own duplicate. */
 static int open_file(struct replay_cpu *cpu, const struct qrec_event *event)
 {
 	struct replay *replay = cpu->replay;
@@ -76,6 +78,7 @@ static int open_file(struct replay_cpu *cpu, const struct qrec_event *event)
 	return err;
 }
 
+/* In exclusive work, so that whoever maps the file later finds both the file and its model. */
 static void add_file(struct replay_cpu *cpu, const struct work_item *item)
 {
 	const struct qrec_event *event = &item->event;
@@ -92,6 +95,7 @@ static void add_file(struct replay_cpu *cpu, const struct work_item *item)
 	}
 }
 
+/* Truncation and holes unmap pages from all address spaces: exclusive, as the model drops them everywhere, too. */
 static int change_file(struct replay_cpu *cpu, const struct qrec_event *event)
 {
 	struct quire_file *file = cpu->replay->files[event->id];
@@ -102,6 +106,7 @@ static int change_file(struct replay_cpu *cpu, const struct qrec_event *event)
 				    event->arg[QREC_PUNCH_OFFSET], event->arg[QREC_PUNCH_LEN]);
 }
 
+/* After the memory manager has done it: if that fails the model still says what is. */
 static bool change_model(struct replay *replay, const struct qrec_event *event)
 {
 	if (event->op == QREC_FILE_SIZE)
@@ -166,6 +171,7 @@ static void check_page(void *arg, uint64_t page, struct content **place)
 	}
 }
 
+/* The last reference writes dirty pages back; only then does the host's copy have to be right. */
 static void close_file(struct replay *replay, struct quire_cpu *cpu, uint32_t id)
 {
 	struct model_file *file = replay->files[id] ? model_file(&replay->model, id) : NULL;

@@ -16,6 +16,7 @@ static uint64_t make_key(uint32_t thread, uint64_t page, enum qrec_op kind)
 	return (uint64_t)thread << 40 | page << 3 | (uint64_t)kind << 1 | 1;
 }
 
+/* The middle of a key: see make_key. */
 static uint64_t page_of(uint64_t key)
 {
 	return key >> 3 & (QREC_PAGES_MAX - 1);
@@ -27,6 +28,7 @@ void fold_destroy(struct fold *fold)
 	*fold = (struct fold){ 0 };
 }
 
+/* The slot of @key, or the free one where it belongs. There always is one: the table is at most half full. */
 static struct fold_slot *find_slot(const struct fold *fold, uint64_t key)
 {
 	size_t i = (key * 0x9e3779b97f4a7c15u) >> 20 & (fold->room - 1);
@@ -36,6 +38,7 @@ static struct fold_slot *find_slot(const struct fold *fold, uint64_t key)
 	return &fold->slots[i];
 }
 
+/* How many touches are in the set now; the other slots hold what was forgotten. */
 static size_t count_current(const struct fold *fold)
 {
 	size_t nr = 0;
@@ -87,6 +90,7 @@ bool fold_touch(struct fold *fold, uint32_t thread, uint64_t page, enum qrec_op 
 	return true;
 }
 
+/* Stays in its slot, out of the set. */
 static void forget_one(struct fold *fold, uint64_t key)
 {
 	struct fold_slot *slot = find_slot(fold, key);
@@ -96,6 +100,7 @@ static void forget_one(struct fold *fold, uint64_t key)
 		slot->epoch = UINT64_MAX;
 }
 
+/* For small ranges: three kinds for every thread and page are looked up. */
 static void forget_by_page(struct fold *fold, uint64_t page, uint64_t pages)
 {
 	for (uint64_t p = page; p < page + pages; p++)
@@ -104,6 +109,7 @@ static void forget_by_page(struct fold *fold, uint64_t page, uint64_t pages)
 				forget_one(fold, make_key(thread, p, kind));
 }
 
+/* For large ranges: the whole table is looked at once. */
 static void forget_by_slot(struct fold *fold, uint64_t page, uint64_t pages)
 {
 	for (size_t i = 0; i < fold->room; i++)

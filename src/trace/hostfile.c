@@ -24,6 +24,7 @@ void hostfiles_destroy(struct hostfiles *files)
 	*files = (struct hostfiles){ 0 };
 }
 
+/* Copies the path. Entries are never taken out: their index is their name in the rest of the recorder. */
 static uint32_t add(struct hostfiles *files, const struct hostfile *file)
 {
 	if (files->nr == files->room) {
@@ -41,6 +42,7 @@ static uint32_t add(struct hostfiles *files, const struct hostfile *file)
 	return files->list[files->nr].path ? files->nr++ : HOSTFILE_NONE;
 }
 
+/* Linear: programs map tens of files, and look one up when it is opened. */
 static uint32_t find_inode(const struct hostfiles *files, dev_t device, ino_t inode)
 {
 	for (uint32_t i = 0; i < files->nr; i++)
@@ -159,6 +161,7 @@ uint32_t descriptors_get(const struct descriptors *descriptors, uint64_t fd)
 	return fd < descriptors->room ? descriptors->file[fd] : HOSTFILE_NONE;
 }
 
+/* Doubles until @fd fits; new places stand for nothing. */
 static bool make_room(struct descriptors *descriptors, uint64_t fd)
 {
 	uint32_t room = descriptors->room ? descriptors->room : 64;

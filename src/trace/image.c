@@ -32,6 +32,7 @@ struct mapping {
 	char path[PATH_MAX];
 };
 
+/* address range, permissions, offset, device, inode, and the path, which may contain blanks and be missing. */
 static bool parse_mapping(const char *line, struct mapping *mapping)
 {
 	unsigned major_, minor_;
@@ -48,6 +49,7 @@ static bool parse_mapping(const char *line, struct mapping *mapping)
 	return true;
 }
 
+/* As the loader mapped it: what relocation makes read-only later comes as mprotect. */
 static uint32_t prot_of(const struct mapping *mapping)
 {
 	return (mapping->perms[0] == 'r' ? PROT_READ : 0u) | (mapping->perms[1] == 'w' ? PROT_WRITE : 0u) |
@@ -78,6 +80,7 @@ static bool is_heap_stub(const struct mapping *mapping)
 	return !mapping->inode && !strcmp(mapping->perms, "rwxp") && mapping->end - mapping->start == 4096;
 }
 
+/* As one record, with MAP_FIXED: at the start of a program everything stands where it stands. */
 static void emit_mapping(struct traced *traced, const struct mapping *mapping, uint32_t flags)
 {
 	uint32_t file = HOSTFILE_NONE;

@@ -58,6 +58,7 @@ void lackey_reset(struct lackey *lackey)
 
 /* --------------------------------------------------------------------------------------------------- numbers */
 
+/* Also for decimal numbers, whose digits are among them; -1 ends any number. */
 static int hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
@@ -100,6 +101,7 @@ static const char *text_end(const char *p, const char *list_end)
 	return list_end > p && list_end[-1] == ')' ? list_end - 1 : NULL;
 }
 
+/* One text per call is enough: no call of interest has two paths. */
 static void keep_text(struct lackey *lackey, unsigned thread, const char *p, const char *end)
 {
 	free(lackey->texts[thread]);
@@ -288,6 +290,7 @@ static void keep(struct lackey *lackey, const char *text, size_t len)
 	lackey->line[lackey->kept] = '\0';
 }
 
+/* A line that came in pieces may still be an access; now it is whole. */
 static void finish_kept_line(struct lackey *lackey)
 {
 	int kind = lackey->kept > 3 ? access_kind(lackey->line) : -1;

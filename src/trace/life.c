@@ -105,6 +105,7 @@ static void add_violation(void *arg, const char *line)
 	replay_fail(witness->replay, witness->place, "a structure of the memory manager is wrong: %s", line);
 }
 
+/* One address space's share of a sample. A page that several have counts in each, as in Linux. */
 static void add_process(struct replay_cpu *cpu, const struct replay_process *process, struct replay_sample *sample)
 {
 	struct quire_mm_stat mm;

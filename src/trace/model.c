@@ -24,6 +24,7 @@ static uint64_t page_up(uint64_t value)
 	return (value + CONTENT_PAGE - 1) & ~(uint64_t)(CONTENT_PAGE - 1);
 }
 
+/* How many pages @len bytes are, the last one perhaps in part. */
 static uint64_t pages_of(uint64_t len)
 {
 	return page_up(len) / CONTENT_PAGE;
@@ -31,6 +32,7 @@ static uint64_t pages_of(uint64_t len)
 
 /* ------------------------------------------------------------------------------------------------------- lives */
 
+/* The list is for truncation, which must reach all address spaces. */
 static void link_mm(struct model_mm *mm)
 {
 	struct model *model = mm->model;
@@ -132,6 +134,7 @@ struct model_mm *model_mm_fork(struct model_mm *parent)
 
 /* -------------------------------------------------------------------------------------------- mapping and unmapping */
 
+/* What the address space had to itself in this range is forgotten; files keep theirs. */
 static void drop_pages(struct model_mm *mm, uint64_t addr, uint64_t len)
 {
 	pagemap_drop(&mm->pages, addr / CONTENT_PAGE, pages_of(len), &mm->model->live);
@@ -144,6 +147,7 @@ static bool unmap(struct model_mm *mm, uint64_t addr, uint64_t len)
 	return ranges_remove(&mm->ranges, addr, addr + page_up(len));
 }
 
+/* A new mapping begins without contents of its own, whatever was there before. mm->lock is held. */
 static bool map(struct model_mm *mm, const struct range *range)
 {
 	drop_pages(mm, range->start, range->end - range->start);
@@ -216,6 +220,7 @@ struct move {
 	bool ok;
 };
 
+/* Ownership goes from the map to the list; references do not change. */
 static void take_page(void *arg, uint64_t page, struct content **place)
 {
 	struct move *move = arg;
@@ -267,6 +272,10 @@ static bool resize(struct model_mm *mm, uint64_t addr, uint64_t len, uint64_t ne
 	return true;
 }
 
+/*
+ * Elsewhere: what is at the new place goes, a shorter mapping loses its tail, a longer one gains an empty one. A
+ * length of zero leaves the old mapping as it is and maps its file a second time. mm->lock is held.
+ */
 static bool move(struct model_mm *mm, uint64_t addr, uint64_t len, uint64_t new_addr, uint64_t new_len, bool dont_unmap)
 {
 	const struct range *from = ranges_find(&mm->ranges, addr);
@@ -331,6 +340,7 @@ static void free_page_lazily(void *arg, uint64_t page, struct content **place)
 	(*place)->lazy = UINT64_MAX;
 }
 
+/* Only guards go; contents that are there stay. */
 static void remove_guard(void *arg, uint64_t page, struct content **place)
 {
 	(void)arg;
@@ -339,6 +349,7 @@ static void remove_guard(void *arg, uint64_t page, struct content **place)
 		*place = NULL;
 }
 
+/* Contents in the range are dropped, as Linux zaps what it guards. mm->lock is held. */
 static bool install_guards(struct model_mm *mm, uint64_t page, uint64_t pages)
 {
 	/* Nobody guards gigabytes page by page; whoever wrote this recording wants our memory. */
@@ -373,6 +384,10 @@ static bool remove_file_pages(struct model_mm *mm, uint64_t addr, uint64_t end)
 	return ok;
 }
 
+/*
+ * Splits ranges where the advice begins and ends; they are never joined again, which nobody can tell. mm->lock is
+ * held.
+ */
 static bool set_flags(struct model_mm *mm, uint64_t addr, uint64_t end, uint32_t set, uint32_t clear)
 {
 	size_t first, last;
@@ -384,6 +399,7 @@ static bool set_flags(struct model_mm *mm, uint64_t addr, uint64_t end, uint32_t
 	return true;
 }
 
+/* mm->lock is held. MADV_REMOVE is exclusive work: it is about a file, and so about everybody. */
 static bool advise(struct model_mm *mm, uint64_t addr, uint64_t len, int advice)
 {
 	uint64_t page = addr / CONTENT_PAGE, pages = pages_of(len), end = addr + page_up(len);

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+/* Chunks are never moved or freed while the model lives: readers take no lock. */
 static bool add_chunk(struct model *model, uint32_t chunk)
 {
 	if (!model->chunks[chunk])
@@ -27,6 +28,7 @@ bool model_init(struct model *model, uint32_t nr_files)
 	return true;
 }
 
+/* NULL is allowed: not every id was used. */
 static void destroy_file(struct model *model, struct model_file *file)
 {
 	if (!file)
@@ -145,6 +147,7 @@ static void zero_bytes(struct content *content, uint32_t from, uint32_t to)
 	}
 }
 
+/* A part of one page: it gets a content if it had none, since a pattern cannot say that it has a hole. */
 static bool zero_part(struct model *model, uint32_t id, uint64_t offset, uint64_t len)
 {
 	struct content *content = model_file_content(model, id, offset / CONTENT_PAGE);

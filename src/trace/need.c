@@ -17,6 +17,7 @@ struct need {
 	uint64_t file_bytes;
 };
 
+/* Ids are given out in order, so the next place is the right one. False also if @mm could not be made. */
 static bool add_process(struct need *need, struct model_mm *mm)
 {
 	if (need->nr == need->room) {
@@ -44,6 +45,7 @@ static uint64_t in_use(const struct need *need)
 	return bytes;
 }
 
+/* The worst moment so far. */
 static void look(struct need *need)
 {
 	uint64_t now = in_use(need);
@@ -52,6 +54,7 @@ static void look(struct need *need)
 		need->most = now;
 }
 
+/* Signals need no memory. Loads of anonymous memory that nobody stored to do not either: they see the zero page. */
 static bool touch(struct need *need, const struct qrec_event *event)
 {
 	struct model_access access;
@@ -68,6 +71,7 @@ static bool touch(struct need *need, const struct qrec_event *event)
 	return true;
 }
 
+/* Memory is at its highest just before it is given back. */
 static bool end_process(struct need *need, uint32_t id)
 {
 	look(need);
@@ -77,6 +81,7 @@ static bool end_process(struct need *need, uint32_t id)
 	return true;
 }
 
+/* Everything but touches; only what changes an address space or a file matters here. */
 static bool walk_other(struct need *need, const struct qrec_event *event)
 {
 	switch (event->op) {
@@ -105,6 +110,9 @@ static bool walk_other(struct need *need, const struct qrec_event *event)
 	}
 }
 
+/*
+ * Stops where the recording cannot be read on: what was seen until there is still a lower bound, but not an answer.
+ */
 static bool walk(struct need *need, struct qrec_reader *reader)
 {
 	struct qrec_event event;

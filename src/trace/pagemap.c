@@ -10,6 +10,7 @@
 
 struct content pagemap_guard;
 
+/* The slot of the leaf, or the empty one where it belongs. map->room is not 0. */
 static struct pagemap_leaf **find_slot(const struct pagemap *map, uint64_t number)
 {
 	size_t i = (number * 0x9e3779b97f4a7c15u) >> 32 & (map->room - 1);
@@ -26,6 +27,7 @@ struct content *pagemap_get(const struct pagemap *map, uint64_t page)
 	return leaf ? leaf->page[page % PAGEMAP_LEAF] : NULL;
 }
 
+/* Leaves stay where they are, only the table that finds them changes. */
 static bool grow(struct pagemap *map)
 {
 	struct pagemap old = *map;
@@ -88,6 +90,7 @@ void pagemap_for_each(struct pagemap *map, uint64_t page, uint64_t pages, pagema
 			visit_leaf(map->slots[i], page, pages, visit, arg);
 }
 
+/* Guards have no references. */
 static void drop_one(void *arg, uint64_t page, struct content **place)
 {
 	(void)page;

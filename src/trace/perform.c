@@ -28,6 +28,7 @@ static void perform_run_of_pages(struct replay_cpu *cpu, const struct work_item 
 			return;
 }
 
+/* The heap has size 0 so far; brk records tell how it grows. */
 static void perform_brk_start(struct replay_cpu *cpu, const struct work_item *item)
 {
 	int err = quire_mm_set_brk(cpu->cpu, item->process->mm, item->event.addr);
@@ -37,6 +38,7 @@ static void perform_brk_start(struct replay_cpu *cpu, const struct work_item *it
 			    (unsigned long long)item->event.addr, strerror(-err));
 }
 
+/* Records that need no CPU never get here: the reading thread keeps them. */
 static void perform_event(struct replay_cpu *cpu, const struct work_item *item)
 {
 	switch (item->event.op) {

@@ -65,6 +65,10 @@ static int bad_record(struct qrec_reader *reader, const char *why)
 
 /* --------------------------------------------------------------------------------------------------- raw bytes */
 
+/*
+ * All of @len bytes or an error that says which part of the file is missing. Sizes were checked against constants
+ * before.
+ */
 static int read_at(struct qrec_reader *reader, uint64_t offset, void *buf, size_t len, const char *what)
 {
 	if (offset > reader->size || len > reader->size - offset)
@@ -105,6 +109,7 @@ static int read_block(struct qrec_reader *reader, uint64_t offset, uint32_t magi
 
 /* ------------------------------------------------------------------------------------------ header and end block */
 
+/* First what it is, then its version, then whether it is intact: a newer version may have another header. */
 static int check_header(struct qrec_reader *reader)
 {
 	uint8_t header[QREC_HEADER_SIZE];
@@ -171,6 +176,7 @@ static int read_index(struct qrec_reader *reader, const uint8_t *p, uint64_t end
 	return 0;
 }
 
+/* Totals and index. What they say is not believed: it bounds what is read, and is compared with it at the end. */
 static int read_end(struct qrec_reader *reader)
 {
 	struct qrec_block_header header;
@@ -211,6 +217,7 @@ void qrec_reader_close(struct qrec_reader *reader)
 	free(reader);
 }
 
+/* Only regular files: the trailer is read first, which a pipe could not do. */
 static int open_file(struct qrec_reader *reader)
 {
 	struct stat stat;
@@ -305,6 +312,10 @@ static bool get_varint(struct qrec_reader *reader, uint64_t *out)
 	return false;
 }
 
+/*
+ * The first byte holds the kind and mostly the distance. Page numbers are checked by the roster, so wrapping around
+ * is harmless.
+ */
 static const char *decode_touch(struct qrec_reader *reader, uint8_t first, struct qrec_event *event)
 {
 	uint64_t *last = &reader->last_page[event->op == QREC_FETCH], delta = first >> 2;
@@ -321,6 +332,7 @@ static const char *decode_touch(struct qrec_reader *reader, uint8_t first, struc
 	return NULL;
 }
 
+/* Copied, to end it with a NUL and to let it outlive the block. */
 static const char *decode_text(struct qrec_reader *reader, struct qrec_event *event)
 {
 	uint64_t len;
@@ -334,6 +346,7 @@ static const char *decode_text(struct qrec_reader *reader, struct qrec_event *ev
 	return NULL;
 }
 
+/* Arguments as their kind's layout says; those that are not stored are 0. */
 static const char *decode_other(struct qrec_reader *reader, struct qrec_event *event)
 {
 	const struct qrec_layout *layout = &qrec_layouts[event->op];
@@ -357,6 +370,7 @@ static void take_note(struct qrec_reader *reader, const struct qrec_event *event
 	reader->block_events--;
 }
 
+/* One record at reader->next. Returns NULL or what is wrong with it. */
 static const char *decode(struct qrec_reader *reader, struct qrec_event *event)
 {
 	uint8_t first = *reader->next++;

@@ -89,6 +89,7 @@ static bool drain_some(struct session *session, struct traced *traced)
 	return true;
 }
 
+/* All that the process has printed so far. It is stopped or gone, so this ends. */
 static void drain(struct session *session, struct traced *traced)
 {
 	while (drain_some(session, traced))
@@ -97,6 +98,7 @@ static void drain(struct session *session, struct traced *traced)
 
 /* ------------------------------------------------------------------------------------------------------- lives */
 
+/* Both are stopped. The child's pipe must exist before it runs: it opens its log file anew as soon as it does. */
 static void on_fork(struct session *session, const struct tracer_event *event)
 {
 	struct traced *parent = recorder_find(&session->recorder, event->pid), *child;
@@ -131,6 +133,7 @@ static bool runs_valgrind(pid_t pid)
 	return !strncmp(base, "valgrind", 8) || !strncmp(base, "lackey", 6);
 }
 
+/* Comes several times per program: a script that finds valgrind, its launcher and the tool follow each other. */
 static void on_exec(struct session *session, const struct tracer_event *event)
 {
 	struct traced *traced = recorder_find(&session->recorder, event->pid);
@@ -151,6 +154,7 @@ static void on_exec(struct session *session, const struct tracer_event *event)
 	}
 }
 
+/* All of its text is in the pipe: writing to a pipe is done before the process can end. */
 static void on_exit_of(struct session *session, const struct tracer_event *event)
 {
 	struct traced *traced = recorder_find(&session->recorder, event->pid);
@@ -213,6 +217,7 @@ static void wait_for_something(struct session *session)
 		nanosleep(&pause, NULL);
 }
 
+/* One chunk of each, so that processes that run at the same time stay near each other in the recording. */
 static bool drain_all(struct session *session)
 {
 	bool any = false;
@@ -245,6 +250,7 @@ static int follow(struct session *session)
 
 /* ------------------------------------------------------------------------------------------------ begin and end */
 
+/* Does nothing: its coming ends ppoll. */
 static void on_sigchld(int signal)
 {
 	(void)signal;
@@ -264,6 +270,7 @@ static void set_signals(void)
 	sigaction(SIGQUIT, &ignore, NULL);
 }
 
+/* What is longer than a text may be is cut. */
 static void write_info(struct qrec_writer *writer, const char *key, const char *value)
 {
 	char text[QREC_TEXT_MAX];
@@ -273,6 +280,7 @@ static void write_info(struct qrec_writer *writer, const char *key, const char *
 	qrec_write(writer, &event);
 }
 
+/* The command as typed, for the report; nothing that identifies the machine. */
 static void write_infos(struct session *session, char **program)
 {
 	struct qrec_writer *writer = session->recorder.writer;
@@ -315,6 +323,7 @@ static char **valgrind_command(const struct session *session, char **program)
 	return argv;
 }
 
+/* Of the pipes, which only we may enter. */
 static int make_directory(struct session *session)
 {
 	const char *base = getenv("TMPDIR");
@@ -326,6 +335,7 @@ static int make_directory(struct session *session)
 	return mkdtemp(session->directory) ? 0 : -errno;
 }
 
+/* The first process stands before its first instruction, and is resumed by the loop. */
 static int start(struct session *session, char **program)
 {
 	char **argv = valgrind_command(session, program);
@@ -367,6 +377,7 @@ static void clean_up(struct session *session)
 	free(session->buffer);
 }
 
+/* On stderr: standard output belongs to the program. */
 static void print_summary(const struct session *session, const struct qrec_totals *totals, uint64_t bytes)
 {
 	char size[CLI_SIZE_TEXT];

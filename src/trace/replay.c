@@ -36,6 +36,7 @@ struct reading {
 
 /* ------------------------------------------------------------------------------------------------------ errors */
 
+/* File, event, process, block: enough to find the record again. */
 static void describe_place(const struct replay *replay, const struct replay_place *place, char *text, size_t len)
 {
 	if (!place)
@@ -48,6 +49,7 @@ static void describe_place(const struct replay *replay, const struct replay_plac
 			 replay->options.path, place->event, place->process->id, place->process->pid, place->block);
 }
 
+/* The first failure is the interesting one. Others follow from it, or from stopping. */
 static void fail(struct replay *replay, const struct replay_place *place, bool memory, const char *fmt, va_list args)
 {
 	struct replay_outcome *outcome = &replay->outcome;
@@ -94,6 +96,7 @@ void replay_fail_memory(struct replay *replay, const struct replay_place *place,
 
 /* ------------------------------------------------------------------------------------------------------- items */
 
+/* Where the current record stands. */
 static struct replay_place here(const struct reading *reading, const struct qrec_event *event)
 {
 	return (struct replay_place){ event->number, qrec_reader_offset(reading->replay->reader), reading->process };
@@ -120,6 +123,7 @@ static struct work_item *begin_item(struct reading *reading, const struct qrec_e
 	return item;
 }
 
+/* The run of touches ends: another process or thread is next, or a call that must come after them. */
 static void flush_touches(struct reading *reading)
 {
 	if (!reading->touches)
@@ -128,6 +132,7 @@ static void flush_touches(struct reading *reading)
 	schedule_commit(reading->replay, reading->touches_cpu);
 }
 
+/* Collected into an item until something else comes: an item costs more than a touch. */
 static void on_touch(struct reading *reading, const struct qrec_event *event)
 {
 	struct work_item *item = reading->touches;
@@ -178,6 +183,7 @@ static void add_regions(struct work_item *item)
 	}
 }
 
+/* What concerns address spaces that this record does not name. */
 static bool is_exclusive(const struct qrec_event *event)
 {
 	if (event->op == QREC_MADVISE)
@@ -229,6 +235,7 @@ static void leave_other_cpus(struct reading *reading, const struct qrec_event *e
 
 /* ----------------------------------------------------------------------------------------------------- samples */
 
+/* The reading thread waits: while nothing else is under way, all processes can be looked at. */
 static void take_sample(struct reading *reading, uint64_t event)
 {
 	struct work_item *item = schedule_begin(reading->replay, 0);
@@ -243,6 +250,7 @@ static void take_sample(struct reading *reading, uint64_t event)
 
 /* ------------------------------------------------------------------------------------------------------- lives */
 
+/* Kept until the end, also when it has exited: items that mention it may still be under way. */
 static struct replay_process *add_process(struct replay *replay, const struct qrec_event *event)
 {
 	struct replay_process *process = calloc(1, sizeof(*process));
@@ -280,6 +288,7 @@ static void on_process(struct reading *reading, const struct qrec_event *event)
 	on_event(reading, event, NULL);
 }
 
+/* Threads are counted where they stand in the recording; items made later know how many there are. */
 static void on_life(struct reading *reading, const struct qrec_event *event)
 {
 	struct replay *replay = reading->replay;
@@ -331,6 +340,7 @@ static void on_file(struct reading *reading, const struct qrec_event *event)
 	reading->process = process;
 }
 
+/* Touches are most of all records: they are taken first. */
 static void on_record(struct reading *reading, const struct qrec_event *event)
 {
 	if (qrec_is_touch(event->op) && event->pages == 1) {
@@ -383,6 +393,7 @@ static void end_all(struct reading *reading)
 	}
 }
 
+/* The end of the recording, a failure somewhere, or a record that cannot be read: whichever comes first. */
 static void read_all(struct replay *replay, void (*progress)(void *arg, uint64_t events), void *arg)
 {
 	struct reading reading = { .replay = replay, .sample_step = replay->totals.events / REPLAY_SAMPLES + 1 };
@@ -427,6 +438,7 @@ static void raise_descriptor_limit(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* The totals promise how many files there will be; a recording with more is refused when it gets there. */
 static bool create_tables(struct replay *replay)
 {
 	uint64_t nr = replay->totals.files;
@@ -446,6 +458,7 @@ static bool create_tables(struct replay *replay)
 	return true;
 }
 
+/* All kinds of memory get the same folio sizes: a comparison of policies should not compare mixtures. */
 static bool create_machine(struct replay *replay)
 {
 	const struct quire_config config = {
@@ -465,6 +478,7 @@ static bool create_machine(struct replay *replay)
 	return false;
 }
 
+/* Each is a failure; the first is shown. */
 static void report_violation(void *arg, const char *line)
 {
 	replay_fail(arg, NULL, "a structure of the memory manager is wrong: %s", line);
@@ -508,6 +522,7 @@ static bool alone(struct replay *replay, void (*what)(struct replay *replay, str
 	return true;
 }
 
+/* What a machine without programs takes: it must be the same at the end. */
 static void look_at_beginning(struct replay *replay, struct quire_cpu *cpu)
 {
 	quire_drain(cpu);

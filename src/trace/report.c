@@ -67,6 +67,7 @@ static uint64_t counted(const struct replay *replay, const struct counter *count
 	return end - begin;
 }
 
+/* Allocated during the replay, whatever became of them. */
 static uint64_t folios(const struct replay *replay, unsigned order)
 {
 	return replay->end.folios[order] - replay->begin.folios[order];
@@ -88,6 +89,7 @@ static uint64_t peak(const struct replay *replay, size_t offset)
 
 /* ------------------------------------------------------------------------------------------------------- table */
 
+/* Bold, where somebody looks. */
 static void heading(FILE *out, const char *text)
 {
 	fprintf(out, "\n%s%s%s\n", cli_style(out, CLI_BOLD), text, cli_style(out, CLI_PLAIN));
@@ -98,6 +100,7 @@ static void line(FILE *out, const char *text, uint64_t value)
 	fprintf(out, "  %-34s %12" PRIu64 "\n", text, value);
 }
 
+/* Sizes for people; JSON has pages. */
 static void size_line(FILE *out, const char *text, uint64_t bytes)
 {
 	char size[CLI_SIZE_TEXT];
@@ -113,6 +116,7 @@ static void counter_lines(FILE *out, const struct replay *replay, const struct c
 			line(out, counters[i].text, counted(replay, &counters[i]));
 }
 
+/* Orders that were not used are left out. */
 static void folio_lines(FILE *out, const struct replay *replay)
 {
 	char size[CLI_SIZE_TEXT], text[64];
@@ -126,6 +130,7 @@ static void folio_lines(FILE *out, const struct replay *replay)
 		}
 }
 
+/* The highest of each, which need not have been at the same time. */
 static void memory_lines(FILE *out, const struct replay *replay)
 {
 	heading(out, "memory, at its highest");
@@ -174,6 +179,7 @@ static void chart_row(FILE *out, const struct replay *replay, unsigned row, uint
 	fprintf(out, "%s\n", cli_style(out, CLI_PLAIN));
 }
 
+/* Over events, not time: a recording has none. A small one has a column per sample. */
 static void chart(FILE *out, const struct replay *replay)
 {
 	uint64_t most = PEAK(replay, rss);
@@ -192,6 +198,7 @@ static double ns(const struct replay *replay, uint64_t ticks, uint64_t count)
 	return (double)ticks * replay->tick_ns / (double)(count ? count : 1);
 }
 
+/* Of the calls themselves, without what the replay does around them. */
 static void timing_lines(FILE *out, const struct replay *replay)
 {
 	heading(out, "time per operation, ns");
@@ -207,6 +214,7 @@ static void timing_lines(FILE *out, const struct replay *replay)
 	}
 }
 
+/* What a careful reader wants to know last: that it was right, and what was not repeated. */
 static void verdict(FILE *out, const struct replay *replay)
 {
 	const struct qrec_totals *totals = &replay->totals;
@@ -274,6 +282,7 @@ static void json_counters(FILE *out, const struct replay *replay, const char *na
 	fprintf(out, "},\n");
 }
 
+/* By order, all ten. */
 static void json_folios(FILE *out, const struct replay *replay)
 {
 	fprintf(out, "  \"folios\": [");
@@ -282,6 +291,7 @@ static void json_folios(FILE *out, const struct replay *replay)
 	fprintf(out, "],\n");
 }
 
+/* What the recording says about itself. */
 static void json_recording(FILE *out, const struct replay *replay, const struct report_facts *facts)
 {
 	const struct qrec_totals *totals = &replay->totals;
@@ -300,6 +310,7 @@ static void json_recording(FILE *out, const struct replay *replay, const struct 
 		totals->unsupported);
 }
 
+/* In pages, with every sample, so that others can draw their own chart. */
 static void json_memory(FILE *out, const struct replay *replay)
 {
 	fprintf(out,
@@ -318,6 +329,7 @@ static void json_memory(FILE *out, const struct replay *replay)
 	fprintf(out, "\n  ],\n");
 }
 
+/* Percentiles are exact to a few percent: see timing.h. */
 static void json_timing(FILE *out, const struct replay *replay)
 {
 	bool first = true;

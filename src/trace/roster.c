@@ -20,6 +20,7 @@ void roster_destroy(struct roster *roster)
 	*roster = (struct roster){ 0 };
 }
 
+/* Ids of any size are allowed: they may come straight from a file. */
 static bool thread_is_alive(const struct roster *roster, uint64_t process, uint64_t thread)
 {
 	const struct roster_process *p;
@@ -32,6 +33,7 @@ static bool thread_is_alive(const struct roster *roster, uint64_t process, uint6
 
 /* ------------------------------------------------------------------------------------------------------ lives */
 
+/* Memory grows with the number of records that make threads, never with the ids that they claim. */
 static const char *add_thread(struct roster_process *process)
 {
 	if (process->nr_threads == process->room) {
@@ -48,6 +50,7 @@ static const char *add_thread(struct roster_process *process)
 	return NULL;
 }
 
+/* The same for processes. Each comes with its first thread. */
 static const char *add_process(struct roster *roster, uint64_t id)
 {
 	if (id != roster->nr_processes)
@@ -68,6 +71,7 @@ static const char *add_process(struct roster *roster, uint64_t id)
 	return add_thread(&roster->processes[id]);
 }
 
+/* Of the current process. */
 static const char *check_new_thread(struct roster_process *process, uint64_t id)
 {
 	if (id != process->nr_threads)
@@ -94,6 +98,7 @@ static const char *check_exec(struct roster_process *process, uint32_t thread)
 	return NULL;
 }
 
+/* Only for a process that has ended: the edge would otherwise point into the future. */
 static const char *check_wait(const struct roster *roster, uint64_t id)
 {
 	if (id >= roster->nr_processes)
@@ -103,6 +108,7 @@ static const char *check_wait(const struct roster *roster, uint64_t id)
 
 /* ------------------------------------------------------------------------------------------------------ files */
 
+/* Before any record that maps it. */
 static const char *check_new_file(struct roster *roster, const struct qrec_event *event)
 {
 	if (event->id != roster->nr_files)
@@ -124,6 +130,7 @@ static const char *check_file_size(const struct roster *roster, const struct qre
 	return event->size < SIZE_LIMIT ? NULL : "absurd file size";
 }
 
+/* Neither end may pass what a signed offset can say. */
 static const char *check_punch(const struct roster *roster, const struct qrec_event *event)
 {
 	uint64_t offset = event->arg[QREC_PUNCH_OFFSET], len = event->arg[QREC_PUNCH_LEN];
@@ -164,6 +171,7 @@ static const char *check_mapping(const struct roster *roster, const struct qrec_
 	return NULL;
 }
 
+/* The result is where it is now, with the new length; the old length may be 0. */
 static const char *check_mremap(const struct qrec_event *event)
 {
 	if (!event->new_len || !range_is_sane((uint64_t)event->result, event->new_len))
@@ -171,6 +179,7 @@ static const char *check_mremap(const struct qrec_event *event)
 	return range_is_sane(event->addr, event->len) ? NULL : "moves a range outside of the address space";
 }
 
+/* All three: the one asked for is passed on, the other two are ranges to the model. */
 static const char *check_brk(const struct qrec_event *event)
 {
 	if ((uint64_t)event->result > QREC_ADDR_MAX || event->len > QREC_ADDR_MAX || event->addr > QREC_ADDR_MAX)
@@ -178,6 +187,9 @@ static const char *check_brk(const struct qrec_event *event)
 	return NULL;
 }
 
+/*
+ * Only what would be used as an address, a length or an id; whether the call makes sense is found out by making it.
+ */
 static const char *check_call(const struct roster *roster, const struct qrec_event *event)
 {
 	/* Failed calls are shown and counted, never made: their arguments may be anything. */
@@ -227,6 +239,7 @@ static const char *check_impersonal(struct roster *roster, const struct qrec_eve
 	}
 }
 
+/* About the current process and thread, which are alive. */
 static const char *check_personal(struct roster *roster, struct roster_process *process, const struct qrec_event *event)
 {
 	switch (event->op) {
@@ -252,6 +265,7 @@ static const char *check_personal(struct roster *roster, struct roster_process *
 	}
 }
 
+/* May stand before the first process, and between those of any. */
 static bool is_impersonal(enum qrec_op op)
 {
 	return op == QREC_INFO || op == QREC_SWITCH || op == QREC_PROCESS || (op >= QREC_FILE && op <= QREC_FILE_PUNCH);

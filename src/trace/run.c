@@ -53,6 +53,7 @@ static bool add_order(const char *text, unsigned *orders)
 	return false;
 }
 
+/* A comma-separated list, or one of two words. 4 KiB is always among them. */
 static bool folio_option(const char *text, unsigned *orders)
 {
 	char copy[256], *rest = copy;
@@ -202,6 +203,7 @@ static void explain_memory(const struct replay *replay)
 		cli_error("%s; --memory was %s", replay->outcome.error, given);
 }
 
+/* One of: what is wrong, or the report in either form. */
 static int finish(struct replay *replay, const struct run_options *options, struct report_facts *facts)
 {
 	if (replay->outcome.out_of_memory)

@@ -38,6 +38,7 @@ void regions_add(struct regions *regions, uint64_t addr, uint64_t len)
 		regions_add_page(regions, page);
 }
 
+/* Sets of hashes: what does not meet is certainly apart. */
 static bool regions_meet(const struct regions *a, const struct regions *b)
 {
 	uint64_t common = 0;
@@ -49,6 +50,7 @@ static bool regions_meet(const struct regions *a, const struct regions *b)
 
 /* ---------------------------------------------------------------------------------------------------- conflicts */
 
+/* Symmetric but for forks and waits, where it matters which of the two comes first. */
 static bool conflict(const struct work_item *later, const struct work_item *earlier)
 {
 	if (later->exclusive || earlier->exclusive)
@@ -76,6 +78,7 @@ static uint64_t last_conflict(const struct replay_cpu *cpu, const struct work_it
 
 /* --------------------------------------------------------------------------------------------------- waiting */
 
+/* Sequentially consistent: it is one half of going to sleep, see wait_for. */
 static bool has_reached(const uint64_t *counter, uint64_t value)
 {
 	return __atomic_load_n(counter, __ATOMIC_SEQ_CST) >= value;
@@ -99,6 +102,7 @@ static void wait_for(struct replay_cpu *cpu, const uint64_t *counter, uint64_t v
 	pthread_mutex_unlock(&cpu->lock);
 }
 
+/* Costs one load if nobody sleeps. */
 static void wake(struct replay_cpu *cpu)
 {
 	if (!__atomic_load_n(&cpu->waiters, __ATOMIC_SEQ_CST))
@@ -139,6 +143,7 @@ void schedule_wait(struct replay *replay, unsigned cpu)
 
 /* ------------------------------------------------------------------------------------------------------- CPUs */
 
+/* Never for a later item, so nobody waits in a circle. */
 static void wait_for_others(struct replay_cpu *cpu, const struct work_item *item)
 {
 	struct replay *replay = cpu->replay;
@@ -148,6 +153,7 @@ static void wait_for_others(struct replay_cpu *cpu, const struct work_item *item
 			wait_for(&replay->cpus[i], &replay->cpus[i].done, item->after[i], false);
 }
 
+/* The CPU's thread, until nothing more can come. */
 static void work_off(struct replay_cpu *cpu)
 {
 	for (;;) {
@@ -165,6 +171,7 @@ static void work_off(struct replay_cpu *cpu)
 	}
 }
 
+/* If the CPU cannot be had the queue is still emptied, or the reading thread would wait for ever. */
 static void *cpu_thread(void *arg)
 {
 	struct replay_cpu *cpu = arg;
@@ -178,6 +185,7 @@ static void *cpu_thread(void *arg)
 	return NULL;
 }
 
+/* What it fails to get is seen by the caller and freed with the rest. */
 static bool create_cpu(struct replay *replay, struct replay_cpu *cpu, unsigned id)
 {
 	cpu->replay = replay;
@@ -189,6 +197,7 @@ static bool create_cpu(struct replay *replay, struct replay_cpu *cpu, unsigned i
 	return cpu->ring && cpu->timed;
 }
 
+/* Their threads have ended. Those that were never created are all zero. */
 static void destroy_cpus(struct replay *replay)
 {
 	for (unsigned i = 0; i < replay->options.nr_cpus; i++) {
@@ -205,6 +214,7 @@ static void destroy_cpus(struct replay *replay)
 	replay->cpus = NULL;
 }
 
+/* It ends when its queue is empty. */
 static void finish_cpu(struct replay_cpu *cpu)
 {
 	__atomic_store_n(&cpu->finish, true, __ATOMIC_SEQ_CST);

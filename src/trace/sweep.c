@@ -50,6 +50,7 @@ static bool compare_page(const struct sweep *sweep, uint64_t addr, const struct 
 	return true;
 }
 
+/* Private copies of file pages too; what the process only shares is compared when the files are closed. */
 static void sweep_page(void *arg, uint64_t page, struct content **place)
 {
 	const struct sweep *sweep = arg;

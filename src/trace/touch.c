@@ -55,6 +55,7 @@ static unsigned line_at(const struct touch *touch, struct lines lines, uint32_t 
 
 /* ------------------------------------------------------------------------------------------------------ errors */
 
+/* Those that a memory access can raise. */
 static const char *signal_name(int signo)
 {
 	return signo == SIGSEGV ? "SIGSEGV" : signo == SIGBUS ? "SIGBUS" : signo == SIGKILL ? "SIGKILL" : "a signal";
@@ -95,6 +96,7 @@ static void fail_wrong(const struct touch *touch, uint64_t addr, const uint64_t 
 
 /* ---------------------------------------------------------------------------------------------------- accesses */
 
+/* Through the CPU's TLB, faulting as the program would. */
 static int access_line(struct replay_cpu *cpu, enum qrec_op kind, uint64_t addr, uint64_t *words, uint64_t len)
 {
 	switch (kind) {
@@ -191,6 +193,7 @@ static bool touch_read(const struct touch *touch)
 	return !last || last > all.end || check_lines(touch, last - 1, 1);
 }
 
+/* The model has given the page a content of its own already: only the marks are left to change. */
 static bool touch_write(const struct touch *touch)
 {
 	struct content *content = touch->access.content;

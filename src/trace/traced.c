@@ -44,6 +44,7 @@ static void learn_size(struct traced *traced, uint64_t page)
 	recorder_resize(traced->recorder, range->file - 1, file->size);
 }
 
+/* Before the touch comes what it tells about its file. */
 static void emit_touch(struct traced *traced, enum qrec_op kind, uint64_t page)
 {
 	struct qrec_event event = { .op = kind, .page = page, .pages = 1 };
@@ -76,6 +77,7 @@ static void emit_tick(struct traced *traced)
 	traced->instructions = traced->accesses = 0;
 }
 
+/* The hot path: some hundred million times per recording, nearly always a repetition. */
 static void on_access(void *arg, enum qrec_op kind, uint64_t addr, uint64_t size)
 {
 	struct traced *traced = arg;
@@ -92,6 +94,7 @@ static void on_access(void *arg, enum qrec_op kind, uint64_t addr, uint64_t size
 
 /* ------------------------------------------------------------------------------------------------------- calls */
 
+/* While valgrind starts nothing is the program's. */
 static void on_call(void *arg, const struct lackey_call *call)
 {
 	struct traced *traced = arg;
@@ -129,6 +132,7 @@ static void bind_thread(struct traced *traced, unsigned number)
 		traced->of[number] = traced->nr_bound++;
 }
 
+/* Says which thread the accesses belong to. The first of all says that the program begins. */
 static void on_runs(void *arg, unsigned number, bool first)
 {
 	struct traced *traced = arg;

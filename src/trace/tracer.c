@@ -93,12 +93,14 @@ static bool is_thread(pid_t pid)
 	return leader != pid;
 }
 
+/* Out of a stop, with the signal that stopped it, if one did. */
 static void go_on(pid_t pid, int signal)
 {
 	/* It may have been killed meanwhile; then its exit is what comes next. */
 	ptrace(PTRACE_CONT, pid, NULL, (void *)(long)signal);
 }
 
+/* A child may stop before its parent's fork is reported: the order of two processes' reports is not defined. */
 static void add_unborn(struct tracer *tracer, pid_t pid)
 {
 	if (tracer->nr_unborn == tracer->room) {
@@ -113,6 +115,7 @@ static void add_unborn(struct tracer *tracer, pid_t pid)
 	tracer->unborn[tracer->nr_unborn++] = pid;
 }
 
+/* True if it has stopped already. */
 static bool take_unborn(struct tracer *tracer, pid_t pid)
 {
 	for (size_t i = 0; i < tracer->nr_unborn; i++)

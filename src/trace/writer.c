@@ -38,6 +38,7 @@ struct qrec_writer {
 	size_t nr_blocks, index_room;
 };
 
+/* After the first error nothing more is written, and what was counted does not matter any more. */
 static void put_bytes(struct qrec_writer *writer, const void *data, size_t len)
 {
 	if (!writer->err && fwrite(data, 1, len, writer->file) != len)
@@ -45,6 +46,7 @@ static void put_bytes(struct qrec_writer *writer, const void *data, size_t len)
 	writer->bytes += len;
 }
 
+/* The same 64 bytes in every recording of a version. */
 static void put_header(struct qrec_writer *writer)
 {
 	uint8_t header[QREC_HEADER_SIZE] = QREC_MAGIC;
@@ -63,6 +65,7 @@ static void reset_delta(struct qrec_writer *writer)
 	writer->last_page[0] = writer->last_page[1] = 0;
 }
 
+/* In any state of construction. */
 static void free_writer(struct qrec_writer *writer)
 {
 	if (!writer)
@@ -150,6 +153,7 @@ static void put_block(struct qrec_writer *writer, uint32_t magic, size_t len, ui
 	put_bytes(writer, writer->stored, stored);
 }
 
+/* What was collected becomes a block; the next one begins with nothing assumed. */
 static void flush_block(struct qrec_writer *writer)
 {
 	size_t len = (size_t)(writer->next - writer->raw);
@@ -185,6 +189,7 @@ static void encode_touch(struct qrec_writer *writer, const struct qrec_event *ev
 	writer->next = p;
 }
 
+/* The kind, the arguments that this kind has, and its text if it has one. */
 static void encode_other(struct qrec_writer *writer, const struct qrec_event *event)
 {
 	const struct qrec_layout *layout = &qrec_layouts[event->op];
@@ -207,6 +212,7 @@ static void encode_other(struct qrec_writer *writer, const struct qrec_event *ev
 	writer->next = p;
 }
 
+/* Into the buffer, which has room: qrec_write saw to that. */
 static void encode(struct qrec_writer *writer, const struct qrec_event *event)
 {
 	if (qrec_is_touch(event->op))
@@ -222,6 +228,7 @@ static bool is_impersonal(enum qrec_op op)
 	return op == QREC_INFO || op == QREC_PROCESS || (op >= QREC_FILE && op <= QREC_FILE_PUNCH);
 }
 
+/* Who the records from here on are about. Counts as a record, on both sides. */
 static void switch_to(struct qrec_writer *writer, uint32_t process, uint32_t thread)
 {
 	struct qrec_event event = { .op = QREC_SWITCH, .arg = { process, thread } };
