@@ -51,7 +51,7 @@ struct quire_mm {
 	struct mm_limits limits;		  /* a */
 	struct mm_unmap unmaps[MM_UNMAPS];
 	u32 unmapping; /* a: how many unmaps there are; MM_UNMAP_WAITER: somebody sleeps on this word */
-	struct mm_cpu_counters *counters;	  /* c: [nr_cpus] */
+	struct mm_cpu_counters *counters; /* c: [nr_cpus] */
 	struct mm_tlb tlb;
 	struct rcu_head rcu;
 };
