@@ -191,6 +191,7 @@ static struct vma_node *node_list_pop(struct vma_node **list)
 {
 	struct vma_node *node = *list;
 
+	BUG_ON(!node); /* the caller has counted them */
 	*list = node->rcu.next ? container_of(node->rcu.next, struct vma_node, rcu) : NULL;
 	return node;
 }
