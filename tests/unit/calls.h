@@ -35,9 +35,9 @@ struct calls {
 /* setup and teardown functions of a cmocka program with one machine at a time. */
 static struct calls calls_instance;
 
-static inline void calls_start(struct calls *c)
+static inline void calls_start(struct calls *c, u64 memory)
 {
-	const struct quire_config config = { .memory = 32u << 20, .nr_cpus = 1 };
+	const struct quire_config config = { .memory = memory, .nr_cpus = 1 };
 
 	memset(c, 0, sizeof(*c));
 	fixture_start(&c->f, &config);
@@ -51,7 +51,7 @@ static inline void calls_start(struct calls *c)
 
 static inline int calls_setup(void **state)
 {
-	calls_start(&calls_instance);
+	calls_start(&calls_instance, 32u << 20);
 	*state = &calls_instance;
 	return 0;
 }
