@@ -116,6 +116,23 @@ void call_rcu(struct quire_cpu *cpu, struct rcu_head *head, void (*func)(struct 
 	worker_wake(cpu->q->machine, own->rcu_pending % RCU_HURRY_AFTER ? RCU_AWAKE : RCU_HURRY);
 }
 
+static bool queues_are_empty(const struct quire *q)
+{
+	for (u32 id = 0; id <= q->nr_cpus; id++)
+		if (__atomic_load_n(&q->cpus[id]->machine.rcu_queue, __ATOMIC_SEQ_CST))
+			return false;
+	return true;
+}
+
+/*
+ * Has the worker run all that was queued, and gone to sleep? In this order: what was queued before and is gone from the lists
+ * has been taken, by a worker that was not IDLE then; so if it is now, it has done it.
+ */
+static bool nothing_is_pending(const struct machine *machine)
+{
+	return queues_are_empty(machine->q) && __atomic_load_n(&machine->rcu_state, __ATOMIC_SEQ_CST) == RCU_IDLE;
+}
+
 /* The worker counts a barrier as done if it saw it before it took the lists: then it took all that was queued before. */
 void rcu_barrier(struct quire_cpu *cpu)
 {
@@ -123,6 +140,8 @@ void rcu_barrier(struct quire_cpu *cpu)
 	u32 ticket, done;
 
 	BUG_ON2(cpu->machine.rcu_depth, cpu->id, cpu->machine.rcu_depth);
+	if (nothing_is_pending(machine))
+		return;
 	ticket = __atomic_add_fetch(&machine->barriers_wanted, 1, __ATOMIC_SEQ_CST);
 	worker_wake(machine, RCU_HURRY);
 	while ((s32)((done = smp_load_acquire(&machine->barriers_done)) - ticket) < 0)
@@ -139,15 +158,8 @@ static struct quire_cpu *service_cpu(const struct machine *machine)
 /* Is there a callback, a barrier or a request to stop? Ordered after the state became IDLE: see call_rcu. */
 static bool work_to_do(const struct machine *machine)
 {
-	const struct quire *q = machine->q;
-
-	if (__atomic_load_n(&machine->barriers_wanted, __ATOMIC_SEQ_CST) != machine->barriers_done ||
-	    __atomic_load_n(&machine->rcu_stop, __ATOMIC_SEQ_CST))
-		return true;
-	for (u32 id = 0; id <= q->nr_cpus; id++)
-		if (__atomic_load_n(&q->cpus[id]->machine.rcu_queue, __ATOMIC_SEQ_CST))
-			return true;
-	return false;
+	return __atomic_load_n(&machine->barriers_wanted, __ATOMIC_SEQ_CST) != machine->barriers_done ||
+	       __atomic_load_n(&machine->rcu_stop, __ATOMIC_SEQ_CST) || !queues_are_empty(machine->q);
 }
 
 /* Takes every CPU's list into machine->batch. False: all were empty. */
