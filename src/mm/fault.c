@@ -12,14 +12,15 @@ int fault_signal(struct vm_fault *f, int signo, int code)
 
 /* ---------------------------------------------------------------------------------------- the VMA */
 
-/* May the VMA be accessed this way? A foreign access (process_vm) needs the permission itself; a program's own load is
- * satisfied with any, because the hardware cannot tell write-only from read-write. */
+/*
+ * May the VMA be accessed this way? A foreign access (process_vm) needs the permission itself; a program's own load is
+ * satisfied with any, because the hardware cannot tell write-only from read-write. An instruction fetch counts as a load
+ * here: Linux on x86 maps the page first, and refuses the fetch when it meets the page that may not be executed.
+ */
 static bool access_allowed(const struct vma *vma, unsigned flags)
 {
 	if (flags & FAULT_WRITE)
 		return vma->flags & VM_WRITE;
-	if (flags & FAULT_EXEC)
-		return vma->flags & VM_EXEC;
 	return vma->flags & (flags & FAULT_FOREIGN ? VM_READ : VM_ACCESS_FLAGS);
 }
 
@@ -188,6 +189,8 @@ int handle_mm_fault(struct quire_cpu *cpu, struct quire_mm *mm, u64 addr, unsign
 		ret = fault_lock_vma(&f);
 		if (!ret) {
 			ret = fault_locked_vma(&f);
+			if (!ret && (flags & FAULT_EXEC) && !(f.vma->flags & VM_EXEC))
+				ret = fault_signal(&f, SIGSEGV, SEGV_ACCERR);
 			vma_end_read(cpu, f.vma);
 		}
 		if (ret != FAULT_RETRY)
