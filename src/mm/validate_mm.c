@@ -173,6 +173,8 @@ static void check_mm_quiet(struct validate *v, struct quire_mm *mm)
 		violation(v, 91, "a lock of mm %d is held", mm->tlb.id, 0, 0);
 	if (READ_ONCE(mm->tlb.flush_pending))
 		violation(v, 43, "mm %d has %d flushes pending", mm->tlb.id, mm->tlb.flush_pending, 0);
+	if (READ_ONCE(mm->unmapping))
+		violation(v, 91, "mm %d has ranges noted as being emptied: %x", mm->tlb.id, mm->unmapping, 0);
 	if (READ_ONCE(mm->write_protect_seq) & 1)
 		violation(v, 91, "mm %d is being write-protected by a fork: sequence %d", mm->tlb.id,
 			  mm->write_protect_seq, 0);

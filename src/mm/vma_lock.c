@@ -71,7 +71,7 @@ void mmap_write_lock_unmapping(struct quire_mm *mm)
 void mmap_write_lock(struct quire_mm *mm)
 {
 	mmap_write_lock_unmapping(mm);
-	if (unlikely(READ_ONCE(mm->unmapping)))
+	if (unlikely(smp_load_acquire(&mm->unmapping))) /* as in mmap_wait_unmapped */
 		mmap_wait_unmapped(mm);
 }
 
@@ -125,7 +125,7 @@ void mmap_wait_unmapped(struct quire_mm *mm)
 
 bool mmap_unmapping(const struct quire_mm *mm, u64 start, u64 end)
 {
-	if (!READ_ONCE(mm->unmapping))
+	if (!smp_load_acquire(&mm->unmapping))
 		return false;
 	for (unsigned i = 0; i < MM_UNMAPS; i++)
 		if (start < smp_load_acquire(&mm->unmaps[i].end) && mm->unmaps[i].start < end)

@@ -265,6 +265,7 @@ static void test_vmas(void **state)
 	DAMAGE(w, vma->page_prot, vma->page_prot | _PAGE_NX | _PAGE_DIRTY, 15);
 	DAMAGE(w, w->mm->tlb.flush_pending, 1, 43);
 	DAMAGE(w, w->mm->mmap_lock.state, 1, 91);
+	DAMAGE(w, w->mm->unmapping, 1, 91);
 }
 
 static void test_reverse_mapping(void **state)
