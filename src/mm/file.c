@@ -228,17 +228,37 @@ int file_add_folio(struct quire_cpu *cpu, struct quire_file *file, const struct 
 
 /* -------------------------------------------------------------------------------------------- for faults */
 
+#define LOCK_SPINS                                                                                                     \
+	64 /* looks at a locked folio before sleeping: most hold the lock for no longer than it takes to map a page */
+
+/* Takes the lock, or gives up the reference and sleeps until whoever has it lets go: then everything is to be looked at anew. */
+static bool lock_or_wait(struct quire_cpu *cpu, struct folio *folio)
+{
+	for (unsigned i = 0; i < LOCK_SPINS; i++) {
+		if (likely(folio_trylock(folio)))
+			return true;
+		cpu_relax();
+	}
+	/* A reference of ours would keep truncate from splitting the folio for which we wait (as in race S1-R4). */
+	folio_put_wait_locked(cpu, folio);
+	return false;
+}
+
 struct folio *file_lock_folio(struct quire_cpu *cpu, struct quire_file *file, u64 index)
 {
 	struct folio *folio;
 
 	while ((folio = filemap_get_folio(cpu, &file->mapping, index)) != NULL) {
-		folio_lock(cpu, folio);
+		if (!lock_or_wait(cpu, folio))
+			continue;
 		if (likely(folio_file_mapping(folio) == &file->mapping))
 			break;
 		file_unlock_put(cpu, folio); /* truncated while we waited: look again */
 	}
-	VM_BUG_ON2(folio && !folio_test_uptodate(folio), index, folio ? folio->flags : 0);
+	if (folio && unlikely(!folio_test_uptodate(folio))) {
+		BUG_ON2(!file->shmem, index, folio->flags);
+		shmem_clear_folio(cpu, folio);
+	}
 	return folio;
 }
 

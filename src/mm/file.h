@@ -11,12 +11,12 @@
 /*
  * Legend: S inode_lock for write to change, read at any time with acquire; N q->file_lock; a atomic; c constant.
  *
- * Size and cache. Only pages below round_up(size) are in the cache, but for what a write or fallocate that is about to raise
- * the size has added, and for what a truncate that has just lowered it is about to take out. So whoever hands out a page
+ * Size and cache. Only pages below round_up(size) are in the cache, but for what a write that is about to raise the size has
+ * added, what a truncate that has just lowered it is about to take out, and what fallocate has reserved in shmem. So whoever hands out a page
  * checks the size after locking its folio (race B99). Folios are added under invalidate_lock for read; truncate and punch hold
  * it for write, so what they have taken out stays out until they are done, however many faults want it (B107).
  *
- * A folio in the cache is uptodate, or locked by whoever fills it.
+ * A folio in the cache is uptodate, or locked by whoever fills it, or (shmem) reserved by fallocate and not used yet.
  */
 struct quire_file {
 	struct quire *q;	      /* c */
@@ -88,7 +88,7 @@ u64 filecache_shrink(struct quire_cpu *cpu, u64 nr);
 /* file.c: another reference unless the last is gone. q->file_lock held. */
 bool file_try_get(struct quire_file *file);
 
-/* The folio of page @index, LOCKED, referenced, in the cache; NULL when the page is not cached. May sleep. */
+/* The folio of page @index, LOCKED, referenced, in the cache and uptodate; NULL when the page is not cached. May sleep. */
 struct folio *file_lock_folio(struct quire_cpu *cpu, struct quire_file *file, u64 index);
 
 static inline void file_unlock_put(struct quire_cpu *cpu, struct folio *folio)
@@ -115,7 +115,12 @@ int file_add_folio(struct quire_cpu *cpu, struct quire_file *file, const struct 
  */
 int shmem_add_page(struct quire_cpu *cpu, struct quire_file *file, u64 index, struct folio **out);
 int hostfile_add_page(struct quire_cpu *cpu, struct quire_file *file, u64 index, struct folio **out);
-/* Fills [first, end) (pages) with zeroed folios where there are none. All or nothing: -ENOMEM. inode_lock for write. */
+/* A locked folio that fallocate reserved is used for the first time: zeroes it and makes it uptodate. */
+void shmem_clear_folio(struct quire_cpu *cpu, struct folio *folio);
+/*
+ * Reserves folios for the pages [first, end), which may lie beyond the end of the file. -ENOMEM, -ENOSPC (more than there is
+ * in all): what was not there before is not there afterwards. inode_lock for write.
+ */
 int shmem_allocate(struct quire_cpu *cpu, struct quire_file *file, u64 first, u64 end);
 
 /*

@@ -31,29 +31,41 @@ static u64 folio_end(const struct folio *folio)
 
 /* -------------------------------------------------------------------------------------------- reading */
 
-/* The uptodate folio of a page, referenced; NULL and 0: a hole of shmem. inode_lock held, the page is below the end. */
-static int read_get_folio(struct quire_cpu *cpu, struct quire_file *file, u64 index, struct folio **out)
+/* The same for a page of a host file that is not cached and uptodate. @folio: what there is of it; consumed. */
+static int read_fill_folio(struct quire_cpu *cpu, struct quire_file *file, u64 index, struct folio *folio,
+			   struct folio **out)
 {
 	int ret = 0;
 
-	for (;;) {
-		*out = filemap_get_folio(cpu, &file->mapping, index);
-		if (*out && folio_test_uptodate(*out))
-			return 0;
-		if (*out) { /* being filled, or about to leave because that failed */
-			folio_wait_locked(cpu, *out);
-			folio_put(cpu, *out);
-			continue;
-		}
-		if (file->shmem)
-			return 0;
+	*out = NULL;
+	if (folio)
+		folio_put_wait_locked(cpu, folio); /* being filled, or about to leave because that failed */
+	else
 		ret = hostfile_add_page(cpu, file, index, out);
-		if (ret)
-			return ret;
-		if (*out) {
-			folio_unlock(cpu, *out);
+	if (*out)
+		folio_unlock(cpu, *out);
+	return ret;
+}
+
+/* The uptodate folio of a page, referenced; NULL and 0: a hole of shmem. inode_lock held, the page is below the end. */
+static int read_get_folio(struct quire_cpu *cpu, struct quire_file *file, u64 index, struct folio **out)
+{
+	for (;;) {
+		struct folio *folio = filemap_get_folio(cpu, &file->mapping, index);
+		int ret;
+
+		*out = folio;
+		if (folio && folio_test_uptodate(folio))
+			return 0;
+		if (file->shmem) { /* reserved at most: no write is under way, and a fault would make it zeroes */
+			if (folio)
+				folio_put(cpu, folio);
+			*out = NULL;
 			return 0;
 		}
+		ret = read_fill_folio(cpu, file, index, folio, out);
+		if (ret || *out)
+			return ret;
 	}
 }
 

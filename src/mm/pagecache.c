@@ -478,8 +478,9 @@ static void validate_folio(struct cache_check *check, const struct folio *folio,
 		cache_violation(check, "page cache: folio not aligned to its size", index, folio->order);
 	if (folio_refcount(folio) < folio_nr_pages(folio) + folio_mapcount(folio))
 		cache_violation(check, "page cache: fewer references than pages and mappings", index, folio->refs);
-	if (!folio_test(folio, PG_locked) && !folio_test_uptodate(folio))
-		cache_violation(check, "page cache: unlocked folio that is not uptodate", index, folio->flags);
+	if (!folio_test_uptodate(folio) &&
+	    (check->mapping->host->shmem ? folio_mapped(folio) : !folio_test(folio, PG_locked)))
+		cache_violation(check, "page cache: folio in use that is not uptodate", index, folio->flags);
 	validate_slots(check, folio);
 	validate_marks(check, folio);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Shmem: files whose only home is memory (and later swap). A page that was never written is a hole: reads of it see zeroes
- * without allocating, faults allocate. Folios are made uptodate at once, are never written back, and stay until they are
- * truncated, punched, or the last reference on the file goes.
+ * without allocating, faults allocate. Folios are never written back, and stay until they are truncated, punched, or the
+ * last reference on the file goes.
  *
- * A folio that is neither dirty nor mapped is therefore all zeroes: stores leave a dirty entry, and a dirty entry that goes
- * leaves a dirty folio.
+ * What fallocate reserves is a hole with a folio: it is in the cache but not uptodate, reads see zeroes and mincore nothing, as
+ * on tmpfs. Whoever uses it first (a fault, a write) zeroes it.
  */
 #include "mm/file.h"
 
@@ -24,41 +24,59 @@ int shmem_add_page(struct quire_cpu *cpu, struct quire_file *file, u64 index, st
 	return ret == -EEXIST ? 0 : ret;
 }
 
-/* Takes folios of [first, end) out again that nobody has used: they are zeroes, as the hole that they leave. */
-static void shmem_drop_unused(struct quire_cpu *cpu, struct quire_file *file, u64 first, u64 end)
+void shmem_clear_folio(struct quire_cpu *cpu, struct folio *folio)
+{
+	VM_BUG_ON2(!folio_test(folio, PG_locked) || folio_mapped(folio), folio->pfn, folio->flags);
+	clear_pages(folio_address(cpu->q, folio), (size_t)folio_nr_pages(folio) << PAGE_SHIFT);
+	folio_mark_uptodate(folio);
+}
+
+/* -------------------------------------------------------------------------------------------- fallocate */
+
+/* Takes reserved folios of [first, end) that nobody has used out again. */
+static void shmem_unreserve(struct quire_cpu *cpu, struct quire_file *file, u64 first, u64 end)
 {
 	struct folio *folio;
 
 	while (first < end && filemap_get_folios(cpu, &file->mapping, &first, end - 1, 1, &folio)) {
 		folio_lock(cpu, folio);
-		if (folio_file_mapping(folio) == &file->mapping && !folio_test(folio, PG_dirty) && !folio_mapped(folio))
+		if (folio_file_mapping(folio) == &file->mapping && !folio_test_uptodate(folio))
 			filemap_remove_folio(cpu, &file->mapping, folio);
 		file_unlock_put(cpu, folio);
 	}
 }
 
+/* Reserves a folio for a page that has none; *index moves past it. */
+static int shmem_reserve(struct quire_cpu *cpu, struct quire_file *file, u64 first, u64 end, u64 *index)
+{
+	struct folio_want want = { .index = *index, .low = first, .high = end };
+	struct folio *folio;
+	int ret = file_add_folio(cpu, file, &want, &folio);
+
+	if (!ret) {
+		*index = folio->index + folio_nr_pages(folio);
+		file_unlock_put(cpu, folio);
+	}
+	return ret;
+}
+
 int shmem_allocate(struct quire_cpu *cpu, struct quire_file *file, u64 first, u64 end)
 {
-	struct folio_want want = { .index = first, .low = first, .high = end, .gfp = GFP_ZERO };
-	struct folio *folio;
+	u64 index = first;
 
 	if (end - first > cpu->q->nr_frames)
 		return -ENOSPC; /* can never be; do not fill all memory to find out */
-	while (want.index < end) {
-		int ret = -EEXIST;
+	while (index < end) {
+		/* What an earlier fallocate reserved becomes used, lest our giving up take it back. */
+		struct folio *folio = file_lock_folio(cpu, file, index);
 
-		if (!file_page_resident(cpu, file, want.index))
-			ret = file_add_folio(cpu, file, &want, &folio);
-		if (ret == -ENOMEM) {
-			shmem_drop_unused(cpu, file, first, want.index);
-			return ret;
+		if (folio) {
+			index = folio->index + folio_nr_pages(folio);
+			file_unlock_put(cpu, folio);
+		} else if (shmem_reserve(cpu, file, first, end, &index) == -ENOMEM) {
+			shmem_unreserve(cpu, file, first, index);
+			return -ENOMEM;
 		}
-		if (ret == -EEXIST) {
-			want.index++;
-			continue;
-		}
-		want.index = folio->index + folio_nr_pages(folio);
-		file_unlock_put(cpu, folio);
 	}
 	return 0;
 }

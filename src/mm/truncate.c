@@ -213,16 +213,15 @@ static int truncate_up(struct quire_cpu *cpu, struct quire_file *file, u64 size)
 
 int quire_file_truncate(struct quire_cpu *cpu, struct quire_file *file, uint64_t size)
 {
-	u64 old;
-	int ret = 0;
+	int ret;
 
 	if ((s64)size < 0 || !file->writable)
 		return -EINVAL;
 	down_write(&file->inode_lock);
-	old = file_size(file);
-	if (size < old)
+	/* To the size that it has: zeroes the rest of the last page, and gives up what fallocate has reserved beyond. */
+	if (size <= file_size(file))
 		ret = truncate_down(cpu, file, size);
-	else if (size > old)
+	else
 		ret = truncate_up(cpu, file, size);
 	up_write(&file->inode_lock);
 	return ret;
@@ -277,15 +276,11 @@ int file_punch(struct quire_cpu *cpu, struct quire_file *file, u64 off, u64 len)
 	return ret;
 }
 
-/* Makes space for [off, end). Of shmem, only below the end of the file as it will be. inode_lock for write. */
+/* Makes space for [off, end), which may lie beyond the end of the file. inode_lock for write. */
 static int allocate_range(struct quire_cpu *cpu, struct quire_file *file, int mode, u64 off, u64 end)
 {
 	if (file->backing)
 		return machine_file_allocate(file->backing, mode, off, end - off);
-	if (mode & FALLOC_FL_KEEP_SIZE && end > file_size(file))
-		end = file_size(file);
-	if (off >= end)
-		return 0;
 	return shmem_allocate(cpu, file, off >> PAGE_SHIFT, (end + PAGE_SIZE - 1) >> PAGE_SHIFT);
 }
 
