@@ -236,7 +236,7 @@ static noinline void folio_free_trim(struct quire_cpu *cpu, struct pcp_list *lis
 {
 	if (list->count > list->high)
 		pcp_trim(cpu->q, list, 0);
-	if (cpu->folios->count == SLAB_CPU_MAX)
+	if (cpu->folios->count == cpu->folios->full)
 		slab_stack_trim(cpu, &cpu->q->cache[CACHE_FOLIO], cpu->folios);
 }
 

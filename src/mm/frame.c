@@ -465,6 +465,8 @@ static void pcp_list_init(struct pcp_list *list, unsigned order, u64 frames)
 		list->batch *= 2;
 }
 
+#define PCP_FRAMES 1536u /* per stack: 6 MiB */
+
 /* No more than 1/16 of the memory is in the stacks of all CPUs together. The service CPU keeps nothing: nobody could drain it
  * when memory runs out. */
 static void pcp_init(struct quire *q, struct quire_cpu *cpu)
@@ -476,7 +478,7 @@ static void pcp_init(struct quire *q, struct quire_cpu *cpu)
 
 	pcp->start_pfn = node->start_pfn;
 	pcp->end_pfn = node->end_pfn;
-	small = small < 192 ? small : 192;
+	small = small < PCP_FRAMES ? small : PCP_FRAMES;
 	for (unsigned order = 0; order < PCP_ORDERS; order++)
 		pcp_list_init(&pcp->list[order], order, small);
 	pcp_list_init(&pcp->remote, 0, small);

@@ -122,10 +122,11 @@ struct node {
 /*
  * Per CPU: recently freed blocks, last in first out, one stack per small order and one for PMD-sized blocks. All of it is
  * touched by the owning CPU only; sums read the counts. Refills put ascending frames on top in descending order, so
- * that a range populated in order gets frames in order.
+ * that a range populated in order gets frames in order. A visit to the node costs a dozen cache lines that another CPU has changed,
+ * whatever the number of blocks: so the stacks are large where memory is not short.
  */
 #define PCP_ORDERS 5u /* orders 0..4 */
-#define PCP_MAX 256u
+#define PCP_MAX 2048u
 #define PCP_HUGE_MAX 4u
 struct pcp_list {
 	u32 count;

@@ -99,7 +99,7 @@ static inline bool slab_stack_push(struct kmem_cache_cpu *stack, void *object)
 
 	stack->object[count] = object;
 	WRITE_ONCE(stack->count, count + 1);
-	return unlikely(count + 1 == SLAB_CPU_MAX);
+	return unlikely(count + 1 == stack->full);
 }
 
 #endif

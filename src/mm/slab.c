@@ -9,7 +9,7 @@
 #include "mm/percpu.h"
 
 #define SLAB_MAX_ORDER 3u
-#define SLAB_BATCH (SLAB_CPU_MAX / 2)
+#define SLAB_CPU_BYTES (32u << 10) /* of free objects that a CPU's stack holds at most */
 
 /* ------------------------------------------------------------------------------------- layout of a slab */
 
@@ -350,17 +350,17 @@ static void stack_flush(struct quire_cpu *cpu, struct kmem_cache *cache, struct 
 
 noinline void slab_stack_trim(struct quire_cpu *cpu, struct kmem_cache *cache, struct kmem_cache_cpu *stack)
 {
-	stack_flush(cpu, cache, stack, SLAB_BATCH);
+	stack_flush(cpu, cache, stack, stack->full / 2);
 }
 
 /* The objects go through an array because making a slab may wait, and what we wait for may free to our stack. */
 noinline bool slab_stack_refill(struct quire_cpu *cpu, struct kmem_cache *cache, struct kmem_cache_cpu *stack,
 				unsigned gfp)
 {
-	void *objects[SLAB_BATCH];
-	u32 got = cache_take_or_grow(cpu, cache, objects, SLAB_BATCH, gfp);
+	void *objects[SLAB_CPU_MAX / 2];
+	u32 got = cache_take_or_grow(cpu, cache, objects, stack->full / 2, gfp);
 
-	if (unlikely(stack->count + got >= SLAB_CPU_MAX))
+	if (unlikely(stack->count + got >= stack->full))
 		slab_stack_trim(cpu, cache, stack);
 	while (got)
 		slab_stack_push(stack, objects[--got]);
@@ -404,6 +404,9 @@ bool kmem_cache_alloc_bulk_gfp(struct quire_cpu *cpu, struct kmem_cache *cache, 
 			objects[got++] = object_prepare(cache, slab_stack_pop(stack));
 		if (got == nr)
 			break;
+		/* A small rest is worth refilling the stack for; a large one comes from the cache directly. */
+		if (nr - got < stack->full / 2 && slab_stack_refill(cpu, cache, stack, gfp))
+			continue;
 		more = cache_take_or_grow(cpu, cache, objects + got, nr - got, gfp);
 		if (!more) {
 			while (got--)
@@ -486,6 +489,16 @@ static u32 cache_order(u32 size, u32 align)
 	return SLAB_MAX_ORDER;
 }
 
+/* Objects of @size that a CPU's stack may hold. All CPUs together keep no more than 1/256 of the memory from each other. */
+static u32 stack_capacity(const struct quire *q, u32 size)
+{
+	u64 bytes = q->nr_frames * PAGE_SIZE / 256 / q->nr_cpus;
+	u64 nr = (bytes < SLAB_CPU_BYTES ? bytes : SLAB_CPU_BYTES) / size & ~1ull;
+
+	nr = nr < SLAB_CPU_MAX ? nr : SLAB_CPU_MAX;
+	return nr > SLAB_CPU_MIN ? (u32)nr : SLAB_CPU_MIN;
+}
+
 void kmem_cache_init(struct kmem_cache *cache, struct quire *q, const char *name, u32 size, u32 align, u32 flags,
 		     void (*ctor)(void *), struct kmem_cache_cpu *per_cpu)
 {
@@ -503,6 +516,8 @@ void kmem_cache_init(struct kmem_cache *cache, struct quire *q, const char *name
 	cache->max_empty = 4 + (u32)(q->nr_frames / 1024 >> cache->order);
 	cache->ctor = ctor;
 	cache->cpus = per_cpu;
+	for (u32 id = 0; id <= q->nr_cpus; id++)
+		per_cpu[id].full = stack_capacity(q, size);
 	INIT_LIST_HEAD(&cache->partial);
 	INIT_LIST_HEAD(&cache->full);
 	INIT_LIST_HEAD(&cache->empty);

@@ -18,10 +18,15 @@
 #define SLAB_TYPESAFE_BY_RCU (1u << 0)
 #define SLAB_ZERO (1u << 1) /* objects are zeroed on allocation; not with TYPESAFE */
 
-/* Free objects of one CPU, last in first out. The owning CPU only; sums read the count. */
-#define SLAB_CPU_MAX 64u
+/*
+ * Free objects of one CPU, last in first out. The owning CPU only; sums read the count. Half a stack goes to or comes from
+ * the cache at once: what a visit costs is the cache's lines that another CPU has changed, a dozen misses whatever the number.
+ */
+#define SLAB_CPU_MIN 16u
+#define SLAB_CPU_MAX 512u
 struct kmem_cache_cpu {
 	u32 count;
+	u32 full; /* const: even; the count at which half of the objects go back */
 	void *object[SLAB_CPU_MAX];
 } cache_aligned;
 
