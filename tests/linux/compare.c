@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "abi.h"
 #include "layout.h"
 
 const char *const verdict_names[VERDICT_KINDS] = {
@@ -93,10 +94,54 @@ static size_t first_difference(const uint8_t *a, const uint8_t *b, size_t len)
 	return i;
 }
 
-/* D-mincore-host, D-large-folio: residency of host files, and of anything with large folios, is not what we promise. */
-static bool data_is_comparable(const struct pair *p, const struct op *op)
+/* ------------------------------------------------------------------------------------------------------ tolerance */
+
+/* The number of the file that the VMA maps, or MAX_FILES: none of ours. */
+static unsigned file_of(const struct pair *p, const struct vma *v)
 {
-	return op->kind != OP_MINCORE || !p->depth.results_only;
+	unsigned file = 0;
+
+	while (file < MAX_FILES && (!v || v->inode != p->file_inode[file]))
+		file++;
+	return file;
+}
+
+/* D-fallocate: what fallocate has made is resident here at once, on Linux when it is used. */
+static bool may_be_absent(const struct pair *p, unsigned file)
+{
+	return file < MAX_FILES && p->allocated[file];
+}
+
+/* Also D-writeback: when Linux maps what is around a fault, it leaves out what its writeback is just looking at. */
+static bool may_be_unmapped(const struct pair *p, unsigned file)
+{
+	return may_be_absent(p, file) || file == FILE_HOST || file == FILE_READONLY;
+}
+
+static void note_allocation(struct pair *p, const struct op *op)
+{
+	if (op->kind == OP_FALLOCATE && !(op->arg[1] & FALLOC_FL_PUNCH_HOLE) && op->arg[0] < FILE_HOST)
+		p->allocated[op->arg[0]] = true;
+}
+
+/* Of what mincore told, the first page that differs and may not; @nr if there is none. */
+static size_t mincore_difference(struct pair *p, unsigned proc, uint64_t addr, const uint8_t *ref, const uint8_t *sub,
+				 size_t nr)
+{
+	for (size_t i = 0; !p->depth.results_only && i < nr; i++) /* D-large-folio */
+		if (ref[i] != sub[i] &&
+		    (ref[i] || !may_be_absent(p, file_of(p, vma_list_find(&p->view[proc], addr + i * PAGE)))))
+			return i;
+	return nr;
+}
+
+static size_t data_difference(struct pair *p, const struct op *op)
+{
+	const struct outcome *a = &p->ref_out, *b = &p->sub_out;
+
+	if (op->kind == OP_MINCORE)
+		return mincore_difference(p, op->proc, op->arg[0], a->data, b->data, a->data_len);
+	return first_difference(a->data, b->data, a->data_len);
 }
 
 static bool compare_outcomes(struct pair *p, const struct op *op)
@@ -114,8 +159,8 @@ static bool compare_outcomes(struct pair *p, const struct op *op)
 	if (a->data_len != b->data_len)
 		return differ(p, VERDICT_DATA, "%s read %u bytes, %s %u", p->ref->label, a->data_len, p->sub->label,
 			      b->data_len);
-	at = first_difference(a->data, b->data, a->data_len);
-	if (at == a->data_len || !data_is_comparable(p, op))
+	at = data_difference(p, op);
+	if (at == a->data_len)
 		return true;
 	return differ(p, op->kind == OP_MINCORE ? VERDICT_MINCORE : VERDICT_DATA,
 		      "byte %zu of %u read: %s 0x%02x, %s 0x%02x", at, a->data_len, p->ref->label, a->data[at],
@@ -218,6 +263,13 @@ static uint64_t flag_set(const char *text)
 	return set;
 }
 
+static bool is_tolerated(const struct pair *p, const struct vma *v)
+{
+	unsigned file = file_of(p, v);
+
+	return file < MAX_FILES && p->tolerated[file];
+}
+
 /* Also the resident pages of each VMA, by which the sums of compare_usage are told apart. */
 static bool compare_details(struct pair *p, unsigned proc)
 {
@@ -231,7 +283,7 @@ static bool compare_details(struct pair *p, unsigned proc)
 		if (flag_set(a->flags) != flag_set(b->flags))
 			return differ(p, VERDICT_FLAGS, "%" PRIx64 "-%" PRIx64 " of process %u: %s: %s; %s: %s",
 				      a->start, a->end, proc, p->ref->label, a->flags, p->sub->label, b->flags);
-		if (p->depth.results_only)
+		if (p->depth.results_only || is_tolerated(p, a))
 			continue;
 		if (a->rss != b->rss || a->anon != b->anon || (a->locked != b->locked && !p->pinned))
 			return differ(p, VERDICT_USAGE,
@@ -285,14 +337,19 @@ static void describe_entry(uint64_t e, char *buf, size_t size)
 
 static bool compare_residency(struct pair *p, unsigned proc, const struct vma *v)
 {
+	unsigned file = file_of(p, v);
 	uint64_t compared = p->pinned ? PM_COMPARED : PM_COMPARED | PM_EXCLUSIVE; /* D-vm-readv */
 	char was[64], is[64];
 
-	if (p->depth.results_only) /* D-large-folio */
+	if (p->depth.results_only || is_tolerated(p, v)) /* D-large-folio */
 		return true;
 	for (size_t i = 0; i < vma_pages(v); i++) {
 		if (!((residency->ref[i] ^ residency->sub[i]) & compared))
 			continue;
+		if (!(residency->ref[i] & PM_PRESENT) && may_be_unmapped(p, file)) {
+			p->tolerated[file] = true; /* and with it all that follows from it in mappings of this file */
+			return true;
+		}
 		describe_entry(residency->ref[i], was, sizeof(was));
 		describe_entry(residency->sub[i], is, sizeof(is));
 		differ(p, VERDICT_RESIDENCY, "page 0x%" PRIx64 " of process %u (%s): %s: %s; %s: %s",
@@ -379,7 +436,7 @@ static bool compare_mincore(struct pair *p, unsigned proc)
 		size_t n = vma_pages(v);
 		int a = p->ref->ops->mincore(p->ref, proc, v->start, n, ref);
 		int b = p->sub->ops->mincore(p->sub, proc, v->start, n, sub);
-		size_t at = a ? n : first_difference(ref, sub, n);
+		size_t at = a ? n : mincore_difference(p, proc, v->start, ref, sub, n);
 
 		if (a != b)
 			return differ(p, VERDICT_MINCORE, "mincore of 0x%" PRIx64 ", %zu pages: %s: %d; %s: %d",
@@ -393,7 +450,7 @@ static bool compare_mincore(struct pair *p, unsigned proc)
 
 static bool same_usage(const struct pair *p, const struct usage *a, const struct usage *b)
 {
-	if (a->total_vm != b->total_vm || a->locked_vm != b->locked_vm || a->data_vm != b->data_vm ||
+	if (a->total_vm != b->total_vm || (a->locked_vm != b->locked_vm && !p->finished) || a->data_vm != b->data_vm ||
 	    a->stack_vm != b->stack_vm)
 		return false;
 	return p->depth.results_only ||
@@ -425,6 +482,21 @@ static bool compare_usage(struct pair *p, unsigned proc)
 	describe_usage(&b, is, sizeof(is));
 	return differ(p, VERDICT_USAGE, "pages of process %u: %s: %s; %s: %s", proc, p->ref->label, was, p->sub->label,
 		      is);
+}
+
+/*
+ * D-dontunmap-locked: Linux counts the pages of a locked mapping twice from now on, which decides about limits; so this
+ * is the last operation of the sequence.
+ */
+static void note_dontunmap(struct pair *p, const struct op *op)
+{
+	uint64_t pages = (op->arg[2] + PAGE - 1) / PAGE;
+	struct usage a, b;
+
+	if (op->kind != OP_MREMAP || !(op->arg[3] & MREMAP_DONTUNMAP) || p->ref_out.ret < 0 || p->ref_out.skipped)
+		return;
+	if (!p->ref->ops->usage(p->ref, op->proc, &a) && !p->sub->ops->usage(p->sub, op->proc, &b))
+		p->finished = a.locked_vm == b.locked_vm + pages;
 }
 
 /* --------------------------------------------------------------------------------------------------------- files */
@@ -501,7 +573,9 @@ bool pair_begin(struct pair *p)
 	int err;
 
 	p->nr_inodes = 0;
-	p->pinned = false;
+	p->pinned = p->finished = false;
+	memset(p->allocated, 0, sizeof(p->allocated));
+	memset(p->tolerated, 0, sizeof(p->tolerated));
 	memset(&p->verdict, 0, sizeof(p->verdict));
 	for (unsigned proc = 0; proc < MAX_PROCS; proc++)
 		p->view[proc].nr = 0;
@@ -512,8 +586,10 @@ bool pair_begin(struct pair *p)
 	if (err)
 		return harness_failed(p, p->sub, "begin", err);
 	same_inode(p, 0, 0);
-	for (unsigned file = 0; file < MAX_FILES; file++)
-		same_inode(p, p->ref->ops->file_inode(p->ref, file), p->sub->ops->file_inode(p->sub, file));
+	for (unsigned file = 0; file < MAX_FILES; file++) {
+		p->file_inode[file] = p->ref->ops->file_inode(p->ref, file);
+		same_inode(p, p->file_inode[file], p->sub->ops->file_inode(p->sub, file));
+	}
 	p->verdict.op_kind = OP_KINDS;
 	return compare_everything(p, false);
 }
@@ -537,6 +613,7 @@ bool pair_step(struct pair *p, const struct op *op, unsigned index)
 	p->verdict.op_index = index;
 	p->verdict.op_kind = op->kind;
 	p->pinned |= op->kind == OP_VMREAD;
+	note_allocation(p, op);
 	err = p->ref->ops->apply(p->ref, op, &p->ref_out);
 	if (err)
 		return harness_failed(p, p->ref, op_descs[op->kind].name, err);
@@ -545,6 +622,7 @@ bool pair_step(struct pair *p, const struct op *op, unsigned index)
 		return harness_failed(p, p->sub, op_descs[op->kind].name, err);
 	if (!compare_outcomes(p, op) || !compare_actor(p, op))
 		return false;
+	note_dontunmap(p, op);
 	if (op->kind == OP_FSYNC && op->arg[0] == FILE_HOST && !compare_host_file(p, "after fsync"))
 		return false;
 	if (!p->depth.every || (index + 1) % p->depth.every)

@@ -30,6 +30,7 @@ struct quire_executor {
 	struct quire_mm *mm[MAX_PROCS];
 	struct quire_file *file[MAX_FILES];
 	int host_fd, readonly_fd;
+	uint64_t idle_shmem; /* resident pages of a process that did nothing yet: the harness's share */
 };
 
 static struct quire_executor *quire_of(struct executor *x)
@@ -126,7 +127,7 @@ static int quire_usage(struct executor *x, unsigned proc, struct usage *out)
 			       .stack_vm = stat.stack_vm,
 			       .rss_anon = stat.rss_anon,
 			       .rss_file = stat.rss_file,
-			       .rss_shmem = stat.rss_shmem };
+			       .rss_shmem = stat.rss_shmem - q->idle_shmem };
 	return 0;
 }
 
@@ -150,6 +151,40 @@ static int64_t quire_host_read(struct executor *x, void *buf, size_t len)
 static uint64_t quire_file_inode(struct executor *x, unsigned file)
 {
 	return quire_file_id(quire_of(x)->file[file]);
+}
+
+/* ------------------------------------------------------------------------------------------- the harness's share */
+
+/*
+ * What the kernel's processes have mapped besides what is tested: so that totals, placement and the distance that stacks
+ * keep are the same.
+ */
+static int occupy(struct quire_executor *q, uint64_t start, uint64_t end, int prot, int flags)
+{
+	int64_t ret;
+
+	if (start >= end)
+		return 0;
+	ret = quire_mmap(q->cpu[0], start, end - start, prot, flags | MAP_ANONYMOUS | MAP_FIXED, NULL, 0);
+	return ret < 0 ? (int)ret : 0;
+}
+
+static int occupy_all(struct quire_executor *q)
+{
+	int err = occupy(q, CHILD_TEXT, CHILD_TEXT + CHILD_TEXT_BYTES, PROT_READ, MAP_PRIVATE);
+
+	if (!err)
+		err = occupy(q, SLOTS_ADDR, SLOTS_ADDR + SLOTS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED);
+	if (!err)
+		err = occupy(q, HIGH_END, q->options.mmap_base, PROT_NONE, MAP_PRIVATE);
+	return err;
+}
+
+/* As in the kernel's processes: present from the start, so that the share stays the same. */
+static int touch_own_memory(struct quire_executor *q, unsigned proc)
+{
+	quire_cpu_run(q->cpu[0], q->mm[proc]);
+	return quire_madvise(q->cpu[0], SLOTS_ADDR, SLOTS_BYTES, MADV_POPULATE_WRITE);
 }
 
 /* --------------------------------------------------------------------------------------------------- operations */
@@ -261,6 +296,13 @@ static int set_limit(struct quire_executor *q, unsigned proc, uint64_t resource,
 	return quire_mm_set_limit(q->mm[proc], (int)resource, value);
 }
 
+static int apply_fork(struct quire_executor *q, struct quire_cpu *cpu, unsigned child)
+{
+	int err = quire_fork(cpu, &q->mm[child]);
+
+	return err ? err : touch_own_memory(q, child);
+}
+
 static int64_t apply_call(struct quire_executor *q, struct quire_cpu *cpu, const struct op *op)
 {
 	const uint64_t *a = op->arg;
@@ -294,7 +336,7 @@ static int64_t apply_call(struct quire_executor *q, struct quire_cpu *cpu, const
 	case OP_MSEAL:
 		return quire_mseal(cpu, a[0], a[1], a[2]);
 	case OP_FORK:
-		return quire_fork(cpu, &q->mm[a[0]]);
+		return apply_fork(q, cpu, (unsigned)a[0]);
 	case OP_SETRLIMIT:
 		return set_limit(q, op->proc, a[0], a[1]);
 	default:
@@ -348,17 +390,6 @@ static int quire_apply(struct executor *x, const struct op *op, struct outcome *
 
 /* --------------------------------------------------------------------------------------------------- sequences */
 
-/* What the kernel's processes have mapped besides what is tested, so that totals and placement are the same. */
-static int occupy(struct quire_executor *q, uint64_t start, uint64_t end)
-{
-	int64_t ret;
-
-	if (start >= end)
-		return 0;
-	ret = quire_mmap(q->cpu[0], start, end - start, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, NULL, 0);
-	return ret < 0 ? (int)ret : 0;
-}
-
 static int begin_process(struct quire_executor *q)
 {
 	const struct quire_layout layout = { .mmap_base = q->options.mmap_base,
@@ -369,11 +400,9 @@ static int begin_process(struct quire_executor *q)
 	if (err)
 		return err;
 	quire_cpu_run(q->cpu[0], q->mm[0]);
-	err = occupy(q, CHILD_TEXT, CHILD_TEXT + CHILD_TEXT_BYTES);
+	err = occupy_all(q);
 	if (!err)
-		err = occupy(q, SLOTS_ADDR, SLOTS_ADDR + SLOTS_BYTES);
-	if (!err)
-		err = occupy(q, HIGH_END, q->options.mmap_base);
+		err = touch_own_memory(q, 0);
 	if (!err)
 		err = quire_mm_set_limit(q->mm[0], RLIMIT_STACK, STACK_LIMIT);
 	if (!err)
@@ -539,6 +568,7 @@ struct executor *quire_executor_create(const struct quire_options *options, cons
 	q->base.label = "quire";
 	q->options = *options;
 	q->mmap_min_addr = read_mmap_min_addr();
+	q->idle_shmem = SLOTS_BYTES / PAGE;
 	err = create_machine(q);
 	if (!err)
 		err = open_host_files(q, dir);

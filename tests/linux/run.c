@@ -132,7 +132,7 @@ static bool run_drawn(struct pair *p, const struct run_options *o, uint64_t numb
 	if (!pair_begin(p))
 		return false;
 	generator_start(&g, rng_mix(o->seed ^ rng_mix(number)), o->kinds, p);
-	for (unsigned i = 0; i < o->len && i < MAX_OPS; i++) {
+	for (unsigned i = 0; i < o->len && i < MAX_OPS && !p->finished; i++) {
 		generator_next(&g, &op);
 		if (!do_op(p, record, &op))
 			return false;
@@ -145,7 +145,7 @@ static bool run_given(struct pair *p, const struct op *ops, size_t nr, struct re
 	record->nr_ops = 0;
 	if (!pair_begin(p))
 		return false;
-	for (size_t i = 0; i < nr; i++)
+	for (size_t i = 0; i < nr && !p->finished; i++)
 		if (!do_op(p, record, &ops[i]))
 			return false;
 	return pair_end(p);
