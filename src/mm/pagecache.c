@@ -472,14 +472,15 @@ static void validate_marks(struct cache_check *check, const struct folio *folio)
 
 static void validate_folio(struct cache_check *check, const struct folio *folio, u64 index)
 {
+	const bool shmem = check->mapping->host->shmem;
+
 	if (folio_file_mapping(folio) != check->mapping || folio->index != index)
 		cache_violation(check, "page cache: folio does not say that it is here", index, folio->index);
 	if (index & (folio_nr_pages(folio) - 1))
 		cache_violation(check, "page cache: folio not aligned to its size", index, folio->order);
 	if (folio_refcount(folio) < folio_nr_pages(folio) + folio_mapcount(folio))
 		cache_violation(check, "page cache: fewer references than pages and mappings", index, folio->refs);
-	if (!folio_test_uptodate(folio) &&
-	    (check->mapping->host->shmem ? folio_mapped(folio) : !folio_test(folio, PG_locked)))
+	if (!folio_test_uptodate(folio) && (shmem ? folio_mapped(folio) : !folio_test(folio, PG_locked)))
 		cache_violation(check, "page cache: folio in use that is not uptodate", index, folio->flags);
 	validate_slots(check, folio);
 	validate_marks(check, folio);
