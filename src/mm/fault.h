@@ -40,8 +40,9 @@ int mm_populate(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 len);
 
 /*
  * The frame behind @addr for copying to or from it (process_vm): faults it in, returns the folio referenced, *pfn the frame.
- * NULL with *error 0: the frame of zeroes, only to read from, which needs no reference. NULL with *error: -EFAULT, -ENOMEM.
- * No lock held.
+ * NULL with *error 0: the frame of zeroes, only to read from, which needs no reference. Then the mmap lock is held for read, and
+ * stays so until the caller has copied and unlocks it: a fork in between would share the page, and the store would be the
+ * child's too, or be lost to the parent. NULL with *error: -EFAULT, -ENOMEM; not locked. No lock held before.
  */
 struct folio *get_user_page(struct quire_cpu *cpu, struct quire_mm *mm, u64 addr, bool write, u64 *pfn, int *error);
 

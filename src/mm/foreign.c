@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * process_vm_readv and process_vm_writev: copying to and from an address space that need not be running. Not through a TLB: each
- * page is found under the locks, and a reference keeps its frame while it is copied.
+ * page is found under the locks, a reference keeps its frame while it is copied, and the mmap lock keeps fork away.
  */
 #include "mm/fault.h"
 
@@ -18,14 +18,14 @@ static s64 copy_one_page(struct quire_cpu *cpu, struct quire_mm *mm, u64 addr, u
 		return error;
 	size = size < len ? size : len;
 	frame = pfn_to_virt(cpu->q, pfn) + offset;
-	if (write) {
+	if (write)
 		copy_to_user(frame, buf, size);
-		/* The store did not go through an entry, so no dirty bit speaks for it. */
-		if (!folio_anon(folio))
-			filemap_dirty_folio(cpu, folio);
-	} else {
+	else
 		copy_from_user(buf, frame, size);
-	}
+	mmap_read_unlock(mm);
+	/* A store that did not go through an entry: no dirty bit speaks for it. */
+	if (write && !folio_anon(folio))
+		filemap_dirty_folio(cpu, folio);
 	if (folio)
 		folio_put(cpu, folio);
 	return (s64)size;

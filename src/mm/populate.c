@@ -289,10 +289,10 @@ struct folio *get_user_page(struct quire_cpu *cpu, struct quire_mm *mm, u64 addr
 		vma = vma_tree_find(&mm->tree, addr);
 		if (vma && vma->start <= addr && (vma->flags & (write ? VM_WRITE : VM_READ)))
 			folio = lookup_user_page(mm, addr, write, pfn);
-		mmap_read_unlock(mm);
 		*error = 0;
 		if (*pfn)
 			return folio;
+		mmap_read_unlock(mm);
 		*error = handle_mm_fault(cpu, mm, addr, FAULT_FOREIGN | (write ? FAULT_WRITE : 0));
 		if (*error)
 			return NULL;

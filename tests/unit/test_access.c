@@ -327,6 +327,66 @@ static void test_threads_count(void **state)
 	world_stop(&w);
 }
 
+struct foreigner {
+	struct world *w;
+	pthread_t thread;
+	u64 lost; /* a store that a later load does not see */
+	u32 stop; /* atomic */
+};
+
+/* process_vm_writev of one word that nobody else writes, and readv of it. */
+static void *write_from_outside(void *arg)
+{
+	struct foreigner *o = arg;
+	struct quire_cpu *cpu;
+
+	if (quire_cpu_enter(o->w->f.q, 1, &cpu))
+		return NULL;
+	for (u64 n = 1, seen = 0; !smp_load_acquire(&o->stop); n++) {
+		if (quire_mm_write(cpu, o->w->mm, o->w->base + 8, &n, 8) != 8 ||
+		    quire_mm_read(cpu, o->w->mm, o->w->base + 8, &seen, 8) != 8 || seen != n)
+			o->lost++;
+	}
+	quire_cpu_leave(cpu);
+	return NULL;
+}
+
+/*
+ * A store from outside meets fork and copy-on-write: it is in the parent's page or in both, but never in the child's alone,
+ * and never in the child's later than fork.
+ */
+static void test_foreign_stores_and_fork(void **state)
+{
+	struct foreigner foreigner;
+	struct world w;
+	u64 changed = 0, word = 1;
+
+	(void)state;
+	world_start(&w);
+	assert_int_equal(quire_store(w.f.cpu, w.base, &word, 8), 0);
+	foreigner = (struct foreigner){ .w = &w };
+	assert_int_equal(pthread_create(&foreigner.thread, NULL, write_from_outside, &foreigner), 0);
+	for (unsigned i = 0; i < 3000; i++) {
+		struct quire_mm *child;
+		u64 before, after;
+
+		assert_int_equal(quire_fork(w.f.cpu, &child), 0);
+		assert_int_equal(quire_mm_read(w.f.cpu, child, w.base + 8, &before, 8), 8);
+		/* The parent's next store makes its page its own again. */
+		assert_int_equal(quire_store(w.f.cpu, w.base, &word, 8), 0);
+		for (unsigned n = i % 100; n; n--)
+			cpu_relax();
+		assert_int_equal(quire_mm_read(w.f.cpu, child, w.base + 8, &after, 8), 8);
+		changed += before != after;
+		quire_mm_put(w.f.cpu, child);
+	}
+	smp_store_release(&foreigner.stop, 1);
+	pthread_join(foreigner.thread, NULL);
+	assert_int_equal(foreigner.lost, 0);
+	assert_int_equal(changed, 0);
+	world_stop(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -338,6 +398,7 @@ int main(void)
 		cmocka_unit_test(test_protection),
 		cmocka_unit_test(test_cmpxchg),
 		cmocka_unit_test(test_threads_count),
+		cmocka_unit_test(test_foreign_stores_and_fork),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
