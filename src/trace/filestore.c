@@ -164,10 +164,10 @@ static void check_page(void *arg, uint64_t page, struct content **place)
 			continue;
 		check->replay->nr_checked++;
 		if (memcmp(expected, found, CONTENT_LINE))
-			replay_fail(check->replay, NULL,
-				    "file %u: byte %" PRIu64 " was not written back right (%016" PRIx64
-				    ", expected %016" PRIx64 " at the beginning of its line)",
-				    check->id, at + (uint64_t)line * CONTENT_LINE, found[0], expected[0]);
+			replay_fail_broken(check->replay, NULL,
+					   "file %u: byte %" PRIu64 " was not written back right (%016" PRIx64
+					   ", expected %016" PRIx64 " at the beginning of its line)",
+					   check->id, at + (uint64_t)line * CONTENT_LINE, found[0], expected[0]);
 	}
 }
 

@@ -102,7 +102,7 @@ static void add_violation(void *arg, const char *line)
 {
 	const struct witness *witness = arg;
 
-	replay_fail(witness->replay, witness->place, "a structure of the memory manager is wrong: %s", line);
+	replay_fail_broken(witness->replay, witness->place, "a structure of the memory manager is wrong: %s", line);
 }
 
 /* One address space's share of a sample. A page that several have counts in each, as in Linux. */

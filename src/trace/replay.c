@@ -50,13 +50,15 @@ static void describe_place(const struct replay *replay, const struct replay_plac
 }
 
 /* The first failure is the interesting one. Others follow from it, or from stopping. */
-static void fail(struct replay *replay, const struct replay_place *place, bool memory, const char *fmt, va_list args)
+static void fail(struct replay *replay, const struct replay_place *place, bool memory, bool broken, const char *fmt,
+		 va_list args)
 {
 	struct replay_outcome *outcome = &replay->outcome;
 	char where[400];
 	int len;
 
 	pthread_mutex_lock(&replay->lock);
+	outcome->broken |= broken;
 	if (!outcome->failed) {
 		describe_place(replay, place, where, sizeof(where));
 		len = snprintf(outcome->error, sizeof(outcome->error), "%s: ", where);
@@ -74,7 +76,16 @@ void replay_fail(struct replay *replay, const struct replay_place *place, const 
 	va_list args;
 
 	va_start(args, fmt);
-	fail(replay, place, false, fmt, args);
+	fail(replay, place, false, false, fmt, args);
+	va_end(args);
+}
+
+void replay_fail_broken(struct replay *replay, const struct replay_place *place, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	fail(replay, place, false, true, fmt, args);
 	va_end(args);
 }
 
@@ -85,7 +96,7 @@ __attribute__((format(printf, 3, 4))) static void fail_memory(struct replay *rep
 	va_list args;
 
 	va_start(args, fmt);
-	fail(replay, place, true, fmt, args);
+	fail(replay, place, true, false, fmt, args);
 	va_end(args);
 }
 
@@ -415,7 +426,6 @@ static void read_all(struct replay *replay, void (*progress)(void *arg, uint64_t
 		if (!replay->outcome.failed)
 			snprintf(replay->outcome.error, sizeof(replay->outcome.error), "%s",
 				 qrec_reader_error(replay->reader));
-		replay->outcome.unreadable = !replay->outcome.failed;
 		replay->outcome.failed = true;
 		pthread_mutex_unlock(&replay->lock);
 		__atomic_store_n(&replay->stop, true, __ATOMIC_RELEASE);
@@ -481,7 +491,7 @@ static bool create_machine(struct replay *replay)
 /* Each is a failure; the first is shown. */
 static void report_violation(void *arg, const char *line)
 {
-	replay_fail(arg, NULL, "a structure of the memory manager is wrong: %s", line);
+	replay_fail_broken(arg, NULL, "a structure of the memory manager is wrong: %s", line);
 }
 
 /* With all address spaces gone: nothing may be left. The only CPU that is in use is this one. */
@@ -543,8 +553,8 @@ static void end_address_spaces(struct replay *replay, struct quire_cpu *cpu)
 }
 
 /*
- * The recording could not be read to its end, or memory did not suffice: neither is a reason to leave anything behind. What
- * is found wrong now is worse than that and reported in its place.
+ * The recording could not be replayed to its end, for want of memory or because something else was different: no reason to
+ * leave anything behind. What is found wrong now is reported, too.
  */
 static void check_after_stop(struct replay *replay)
 {
@@ -581,7 +591,7 @@ bool replay_run(struct replay *replay, void (*progress)(void *arg, uint64_t even
 	replay->tick_ns = timing_tick_ns(begin, end);
 	if (!replay_stopped(replay))
 		alone(replay, check_rest);
-	else if (replay->outcome.out_of_memory || replay->outcome.unreadable)
+	else if (!replay->outcome.broken)
 		check_after_stop(replay);
 	return !replay->outcome.failed;
 }

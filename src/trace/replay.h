@@ -68,7 +68,7 @@ struct replay_options {
 struct replay_outcome {
 	bool failed;	    /* something was wrong: @error says what */
 	bool out_of_memory; /* it was the lack of memory, in event @at */
-	bool unreadable;    /* it was the recording */
+	bool broken;	    /* the memory manager did something wrong: better not to ask it for anything more */
 	uint64_t at;
 	char error[1024];
 };
@@ -128,6 +128,9 @@ uint64_t replay_need(const char *path);
 
 /* Notes the first failure and stops everything; later ones are ignored. Any thread. */
 void replay_fail(struct replay *replay, const struct replay_place *place, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* The same for a wrong byte or structure. */
+void replay_fail_broken(struct replay *replay, const struct replay_place *place, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* The same for lack of memory. @what could not be done. */
 void replay_fail_memory(struct replay *replay, const struct replay_place *place, const char *what);

@@ -89,9 +89,10 @@ static void fail_wrong(const struct touch *touch, uint64_t addr, const uint64_t 
 		at++;
 	content_describe(expected[at / 8], wanted, sizeof(wanted));
 	content_describe(actual[at / 8], found, sizeof(found));
-	replay_fail(touch->cpu->replay, touch->place,
-		    "wrong byte at %#" PRIx64 ": expected %#04x (%016" PRIx64 ": %s), found %#04x (%016" PRIx64 ": %s)",
-		    addr + at, want[at], expected[at / 8], wanted, have[at], actual[at / 8], found);
+	replay_fail_broken(touch->cpu->replay, touch->place,
+			   "wrong byte at %#" PRIx64 ": expected %#04x (%016" PRIx64 ": %s), found %#04x (%016" PRIx64
+			   ": %s)",
+			   addr + at, want[at], expected[at / 8], wanted, have[at], actual[at / 8], found);
 }
 
 /* ---------------------------------------------------------------------------------------------------- accesses */
