@@ -17,7 +17,7 @@
 #define TRAP_FLAG 0x100
 
 /* How long a process waits for its tester before it takes it for dead, in seconds. */
-#define ORPHAN_SECONDS 120
+#define ORPHAN_SECONDS 20
 
 CHILD static int64_t child_syscall(uint64_t nr, const uint64_t *arg)
 {

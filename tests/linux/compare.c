@@ -485,18 +485,17 @@ static bool compare_usage(struct pair *p, unsigned proc)
 }
 
 /*
- * D-dontunmap-locked: Linux counts the pages of a locked mapping twice from now on, which decides about limits; so this
- * is the last operation of the sequence.
+ * D-dontunmap-locked: Linux counts pages as locked from now on that are not, which decides about limits; so this is the
+ * last operation of the sequence.
  */
 static void note_dontunmap(struct pair *p, const struct op *op)
 {
-	uint64_t pages = (op->arg[2] + PAGE - 1) / PAGE;
 	struct usage a, b;
 
 	if (op->kind != OP_MREMAP || !(op->arg[3] & MREMAP_DONTUNMAP) || p->ref_out.ret < 0 || p->ref_out.skipped)
 		return;
 	if (!p->ref->ops->usage(p->ref, op->proc, &a) && !p->sub->ops->usage(p->sub, op->proc, &b))
-		p->finished = a.locked_vm == b.locked_vm + pages;
+		p->finished = a.locked_vm > b.locked_vm;
 }
 
 /* --------------------------------------------------------------------------------------------------------- files */

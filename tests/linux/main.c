@@ -161,7 +161,7 @@ static void show_progress(const struct record *r)
 	static double start, last;
 	double t = now();
 
-	if (!start)
+	if (start == 0)
 		start = last = t;
 	if (t - last < 10)
 		return;
