@@ -112,7 +112,7 @@ static bool may_be_absent(const struct pair *p, unsigned file)
 	return file < MAX_FILES && p->allocated[file];
 }
 
-/* Also D-writeback: when Linux maps what is around a fault, it leaves out what its writeback is just looking at. */
+/* Also D-around-host: what Linux maps around a fault in a file of a real file system is not always all there is. */
 static bool may_be_unmapped(const struct pair *p, unsigned file)
 {
 	return may_be_absent(p, file) || file == FILE_HOST || file == FILE_READONLY;
@@ -453,8 +453,14 @@ static bool same_usage(const struct pair *p, const struct usage *a, const struct
 	if (a->total_vm != b->total_vm || (a->locked_vm != b->locked_vm && !p->finished) || a->data_vm != b->data_vm ||
 	    a->stack_vm != b->stack_vm)
 		return false;
-	return p->depth.results_only ||
-	       (a->rss_anon == b->rss_anon && a->rss_file == b->rss_file && a->rss_shmem == b->rss_shmem);
+	if (p->depth.results_only) /* D-large-folio */
+		return true;
+	if (a->rss_anon != b->rss_anon)
+		return false;
+	for (unsigned file = 0; file < MAX_FILES; file++)
+		if (p->tolerated[file])
+			return true;
+	return a->rss_file == b->rss_file && a->rss_shmem == b->rss_shmem;
 }
 
 static void describe_usage(const struct usage *u, char *buf, size_t size)
