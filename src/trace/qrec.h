@@ -32,6 +32,7 @@
 #define QREC_TEXT_MAX 4096u		 /* bytes of a name */
 #define QREC_PROCESSES_MAX (1u << 20)	 /* processes, and files, in one recording */
 #define QREC_THREADS_MAX (1u << 16)	 /* threads of one process */
+#define QREC_RUN_MAX (1u << 16)		 /* pages touched by one record */
 #define QREC_PAGE_SHIFT 12u
 #define QREC_PAGES_MAX (1ull << (47 - QREC_PAGE_SHIFT)) /* a program's half of the address space */
 #define QREC_ADDR_MAX (QREC_PAGES_MAX << QREC_PAGE_SHIFT)

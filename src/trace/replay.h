@@ -120,12 +120,6 @@ bool replay_run(struct replay *replay, void (*progress)(void *arg, uint64_t even
 /* Gives everything back, except a machine that did something wrong: it is left as it is. */
 void replay_destroy(struct replay *replay);
 
-/*
- * How many bytes of memory a recording needs with 4 KiB folios at least: what the model says must be in memory at the worst
- * moment, and what it takes to manage that. 0: the recording cannot be read.
- */
-uint64_t replay_need(const char *path);
-
 /* Notes the first failure and stops everything; later ones are ignored. Any thread. */
 void replay_fail(struct replay *replay, const struct replay_place *place, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

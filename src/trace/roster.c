@@ -146,7 +146,7 @@ static const char *check_touch(const struct qrec_event *event)
 {
 	if (!event->pages || event->page >= QREC_PAGES_MAX || event->pages > QREC_PAGES_MAX - event->page)
 		return "touches pages outside of the address space";
-	return NULL;
+	return event->pages <= QREC_RUN_MAX ? NULL : "touches too many pages at once";
 }
 
 /* A range that a successful call may have worked on. Nothing larger than the address space fits into it. */

@@ -10,11 +10,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DEFAULT_MEMORY (1ull << 30)
 #define LEAST_MEMORY (4ull << 20)
 #define MOST_MEMORY (512ull << 30)
-#define MOST_TRIED (64ull << 30) /* when finding out how much a recording needs */
 
 const char cmd_run_help[] =
 	"Replays a recording over the memory manager: every address space, mapping, touch, fork and exit, at the addresses\n"
@@ -159,48 +159,65 @@ static uint64_t used(const struct replay *replay, uint64_t memory)
 	return (pages + 64) * QUIRE_PAGE_SIZE * 65 / 64 + fixed * QUIRE_PAGE_SIZE / (memory >> 20) * (pages >> 8);
 }
 
-/*
- * How much memory the recording needs with these folios and CPUs: found out by replaying it with more, since neither
- * readahead nor larger folios can be foreseen. 0: not even MOST_TRIED is enough, or something else is wrong.
- */
-static uint64_t measure_need(const struct replay_options *options)
+/* As much as may be tried without driving the host into swap. */
+static uint64_t most_tried(void)
+{
+	uint64_t pages = (uint64_t)sysconf(_SC_AVPHYS_PAGES), bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+
+	return bytes < MOST_MEMORY ? bytes : MOST_MEMORY;
+}
+
+/* One replay with @memory bytes: what it needed, or 0 if it did not succeed; *hopeless if more memory is no help. */
+static uint64_t try_memory(const struct replay_options *options, uint64_t memory, bool *hopeless)
 {
 	static struct replay trial; /* large */
-	uint64_t memory = 4 * replay_need(options->path), need = 0;
 	char error[QREC_ERROR_TEXT];
+	uint64_t need = 0;
 
-	for (memory = memory > 2 * options->memory ? memory : 2 * options->memory; !need && memory <= MOST_TRIED;
-	     memory *= 2) {
-		memset(&trial, 0, sizeof(trial));
-		trial.options = *options;
-		trial.options.memory = memory;
-		trial.options.validate = false;
-		trial.reader = qrec_reader_open(options->path, error);
-		if (!trial.reader)
-			return 0;
-		if (replay_run(&trial, ignore_progress, NULL))
-			need = used(&trial, memory);
-		replay_destroy(&trial);
-		qrec_reader_close(trial.reader);
-		if (trial.outcome.failed && !trial.outcome.out_of_memory)
-			return 0;
-	}
+	memset(&trial, 0, sizeof(trial));
+	trial.options = *options;
+	trial.options.memory = memory;
+	trial.options.validate = false;
+	trial.reader = qrec_reader_open(options->path, error);
+	*hopeless = !trial.reader;
+	if (!trial.reader)
+		return 0;
+	if (replay_run(&trial, ignore_progress, NULL))
+		need = used(&trial, memory);
+	*hopeless = !need && !trial.outcome.out_of_memory;
+	replay_destroy(&trial);
+	qrec_reader_close(trial.reader);
 	return need;
 }
 
-/* Says what is missing: first what happened, then what would do. */
+/*
+ * How much memory the recording needs with these folios and CPUs: found out by replaying it with more and more, since
+ * neither readahead nor larger folios can be foreseen. 0: it cannot be found out.
+ */
+static uint64_t measure_need(const struct replay_options *options)
+{
+	uint64_t most = most_tried(), need = 0;
+	bool hopeless = false;
+
+	for (uint64_t memory = 8 * options->memory; !need && !hopeless && memory <= most; memory *= 4)
+		need = try_memory(options, memory, &hopeless);
+	return need;
+}
+
+/* Says what is missing: first what happened, then what would do. The machine's memory comes in pieces of 2 MiB. */
 static void explain_memory(const struct replay *replay)
 {
-	uint64_t need = measure_need(&replay->options);
+	uint64_t need = (measure_need(&replay->options) + (2u << 20) - 1) & ~((2ull << 20) - 1);
 	char given[CLI_SIZE_TEXT], needed[CLI_SIZE_TEXT];
 
 	cli_format_size(replay->options.memory, given);
-	/* The machine's memory comes in pieces of 2 MiB. */
-	cli_format_size((need + (2u << 20) - 1) & ~((2ull << 20) - 1), needed);
-	if (need)
-		cli_error("%s; --memory was %s, it needs %s", replay->outcome.error, given, needed);
-	else
+	cli_format_size(need, needed);
+	if (!need)
 		cli_error("%s; --memory was %s", replay->outcome.error, given);
+	else if (need > replay->options.memory)
+		cli_error("%s; --memory was %s, it needs %s", replay->outcome.error, given, needed);
+	else /* a close thing: the samples have missed the worst moment, or large folios did not fit between others */
+		cli_error("%s; --memory was %s, of more it uses %s", replay->outcome.error, given, needed);
 }
 
 /* One of: what is wrong, or the report in either form. */

@@ -312,6 +312,8 @@ static void impossible_records(void **state)
 		     "touches pages outside of the address space");
 	assert_wrong(&(struct qrec_event){ .op = QREC_LOAD, .page = 1, .pages = 0 },
 		     "touches pages outside of the address space");
+	assert_wrong(&(struct qrec_event){ .op = QREC_LOAD, .page = 1, .pages = QREC_RUN_MAX + 1 },
+		     "touches too many pages at once");
 	assert_wrong(&(struct qrec_event){ .op = QREC_FILE, .id = 2, .size = 1ull << 63 }, "absurd file size");
 	assert_wrong(&(struct qrec_event){ .op = QREC_FILE, .id = 2, .kind = 9 }, "unknown kind of file");
 	assert_wrong(&(struct qrec_event){ .op = QREC_FILE_SIZE, .id = 2 }, "names a file that does not exist");
