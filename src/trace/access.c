@@ -164,6 +164,7 @@ static enum model_verdict begin_locked(struct model_mm *mm, uint64_t page, enum 
 	return MODEL_OK;
 }
 
+/* Twice round if a file's page is involved: the first look finds out which lock it takes. */
 enum model_verdict model_begin(struct model_mm *mm, uint64_t page, enum qrec_op kind, struct model_access *access)
 {
 	enum model_verdict verdict;
@@ -185,6 +186,7 @@ enum model_verdict model_begin(struct model_mm *mm, uint64_t page, enum qrec_op 
 	return verdict;
 }
 
+/* The page's lock last: the content may be freed with the pin. */
 void model_end(struct model_access *access)
 {
 	content_put(access->content, CONTENT_PIN, &access->model->live);

@@ -15,6 +15,7 @@
 #define PATTERN_TAG 0xf1ull
 #define TAG_SHIFT 56
 
+/* Counted, so that a test can tell that every page that was made has gone again. */
 struct content *content_create(uint64_t *live)
 {
 	struct content *content = calloc(1, sizeof(*content));
@@ -26,6 +27,10 @@ struct content *content_create(uint64_t *live)
 	return content;
 }
 
+/*
+ * Marks, pattern and lazy lines: everything but who owns it. Nobody may be storing to the original, which is why it
+ * has to be copied.
+ */
 struct content *content_copy(const struct content *content, uint64_t *live)
 {
 	struct content *copy = content_create(live);
@@ -37,6 +42,7 @@ struct content *content_copy(const struct content *content, uint64_t *live)
 	return copy;
 }
 
+/* Relaxed: whoever takes a reference has one, or holds the lock under which the page was found. */
 void content_get(struct content *content, uint64_t ref)
 {
 	__atomic_fetch_add(&content->refs, ref, __ATOMIC_RELAXED);
@@ -53,11 +59,13 @@ void content_put(struct content *content, uint64_t ref, uint64_t *live)
 	free(content);
 }
 
+/* Pins do not count: a CPU that only looks takes nothing away from a store. */
 bool content_is_exclusive(const struct content *content)
 {
 	return (uint32_t)__atomic_load_n(&content->refs, __ATOMIC_ACQUIRE) == CONTENT_OWNER;
 }
 
+/* One more than the number, since 0 says that nothing was stored. After 2^32 events marks come again, far apart. */
 uint32_t content_mark(uint64_t number)
 {
 	uint32_t mark = (uint32_t)(number + 1);
@@ -65,6 +73,7 @@ uint32_t content_mark(uint64_t number)
 	return mark == MARK_BASE || mark >= MARK_ANY ? 1 : mark;
 }
 
+/* Tag, mark and place: no two words of a replay are the same, unless 2^32 events lie between them. */
 void content_stored(uint32_t mark, unsigned line, uint64_t words[CONTENT_WORDS])
 {
 	for (unsigned i = 0; i < CONTENT_WORDS; i++)
@@ -81,6 +90,7 @@ static uint64_t pattern_word(uint32_t file, uint64_t page, uint32_t valid, unsig
 	return at >= valid ? 0 : word & ((1ull << 8 * (valid - at)) - 1);
 }
 
+/* Word by word, the one that the end of the pattern cuts in part. */
 void content_pattern(uint32_t file, uint64_t page, uint32_t valid, unsigned line, uint64_t words[CONTENT_WORDS])
 {
 	for (unsigned i = 0; i < CONTENT_WORDS; i++)
@@ -105,6 +115,7 @@ bool content_expected(const struct content *content, unsigned line, uint64_t wor
 	return content_expected_if(content, content_mark_of(content, line), line, words);
 }
 
+/* The inverse of the above: what was read says who wrote it. */
 void content_describe(uint64_t word, char *text, size_t len)
 {
 	if (!word)

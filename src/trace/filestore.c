@@ -115,6 +115,7 @@ static bool change_model(struct replay *replay, const struct qrec_event *event)
 				event->arg[QREC_PUNCH_LEN]);
 }
 
+/* Exclusive: no other CPU is in the middle of anything. */
 void perform_file(struct replay_cpu *cpu, const struct work_item *item)
 {
 	uint64_t begin = timing_now();
@@ -189,6 +190,7 @@ static void close_file(struct replay *replay, struct quire_cpu *cpu, uint32_t id
 	replay->file_fds[id] = -1;
 }
 
+/* All address spaces are gone: each file's last reference is ours. */
 void filestore_close(struct replay *replay, struct quire_cpu *cpu)
 {
 	for (uint32_t id = 0; id < replay->totals.files; id++)

@@ -70,6 +70,7 @@ static uint32_t by_stat(struct hostfiles *files, const struct stat *stat, const 
 					      .size = (uint64_t)stat->st_size });
 }
 
+/* Through /proc: the process may have another working directory, and another root, than we. */
 uint32_t hostfiles_by_path(struct hostfiles *files, pid_t pid, int dirfd, const char *path)
 {
 	char base[64], whole[PATH_MAX + 64], real[PATH_MAX];
@@ -89,6 +90,7 @@ uint32_t hostfiles_by_path(struct hostfiles *files, pid_t pid, int dirfd, const 
 	return by_stat(files, &stat_, realpath(whole, real) ? real : path);
 }
 
+/* For descriptors that we did not see opened: inherited ones, or received through a socket. */
 uint32_t hostfiles_by_descriptor(struct hostfiles *files, pid_t pid, int fd)
 {
 	char link[64], path[PATH_MAX];
@@ -103,6 +105,7 @@ uint32_t hostfiles_by_descriptor(struct hostfiles *files, pid_t pid, int fd)
 	return by_stat(files, &stat_, path);
 }
 
+/* maps has device and inode already, but no size. */
 uint32_t hostfiles_by_inode(struct hostfiles *files, dev_t device, ino_t inode, const char *path)
 {
 	uint32_t found = find_inode(files, device, inode);
@@ -116,6 +119,7 @@ uint32_t hostfiles_by_inode(struct hostfiles *files, dev_t device, ino_t inode, 
 	return by_stat(files, &stat_, path);
 }
 
+/* Each is a file of its own: there is nothing by which two could be the same. */
 uint32_t hostfiles_add_memory(struct hostfiles *files, const char *name, uint64_t size)
 {
 	return add(files, &(struct hostfile){ .path = (char *)name, .kind = QREC_FILE_SHMEM, .size = size });
@@ -130,6 +134,9 @@ uint32_t hostfiles_by_segment(const struct hostfiles *files, uint64_t id)
 	return HOSTFILE_NONE;
 }
 
+/*
+ * By its path: the descriptor is the program's. Another file may have taken its place by now, with another inode.
+ */
 bool hostfile_has_grown(struct hostfile *file)
 {
 	struct stat stat_;
@@ -143,6 +150,7 @@ bool hostfile_has_grown(struct hostfile *file)
 
 /* ------------------------------------------------------------------------------------------------- descriptors */
 
+/* As fork does it: the same files under the same numbers, changing independently from then on. */
 bool descriptors_copy(struct descriptors *copy, const struct descriptors *descriptors)
 {
 	*copy = (struct descriptors){ 0 };
@@ -179,6 +187,7 @@ static bool make_room(struct descriptors *descriptors, uint64_t fd)
 	return true;
 }
 
+/* Also HOSTFILE_NONE, for what is no file, or is closed. */
 void descriptors_set(struct descriptors *descriptors, uint64_t fd, uint32_t file)
 {
 	if (fd >= MOST_DESCRIPTORS || (fd >= descriptors->room && !make_room(descriptors, fd)))

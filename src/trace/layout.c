@@ -43,6 +43,7 @@ const struct qrec_layout qrec_layouts[QREC_NR_OPS] = {
 	[QREC_MINCORE] = { "mincore", RANGE_RESULT, false },
 };
 
+/* Counted by both sides from the same records: if a reader comes to other sums it has not read what was written. */
 void qrec_totals_add(struct qrec_totals *totals, const struct qrec_event *event)
 {
 	totals->events++;
@@ -80,6 +81,7 @@ uint32_t qrec_crc32(uint32_t crc, const void *data, size_t len)
 	return ~crc;
 }
 
+/* Byte by byte: neither alignment nor the host's byte order matters. */
 void qrec_put32(uint8_t *p, uint32_t value)
 {
 	for (unsigned i = 0; i < 4; i++)
@@ -104,11 +106,13 @@ uint64_t qrec_get64(const uint8_t *p)
 
 #define CRC_AT 32u /* where the CRC stands in a block header; 4 bytes of zero follow it */
 
+/* The payload as stored: damage is found before anything is uncompressed. */
 uint32_t qrec_block_crc(const uint8_t header[QREC_BLOCK_HEADER_SIZE], const void *payload, size_t stored)
 {
 	return qrec_crc32(qrec_crc32(0, header, CRC_AT), payload, stored);
 }
 
+/* The CRC last: it covers what was packed before it. */
 void qrec_pack_block_header(uint8_t out[QREC_BLOCK_HEADER_SIZE], const struct qrec_block_header *header,
 			    const void *payload)
 {

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <sys/resource.h>
 
+/* A switch costs a TLB: not for every item. */
 void perform_run(struct replay_cpu *cpu, struct quire_mm *mm)
 {
 	if (cpu->running == mm)
@@ -42,6 +43,10 @@ static void lift_limits(struct quire_mm *mm)
 		quire_mm_set_limit(mm, limits[i], UINT64_MAX);
 }
 
+/*
+ * The first address space of a process, or the one that exec puts in the place of the last. Both begin empty: image
+ * records follow.
+ */
 void perform_start(struct replay_cpu *cpu, const struct work_item *item)
 {
 	const struct quire_layout layout = { 0 };
@@ -61,6 +66,7 @@ void perform_start(struct replay_cpu *cpu, const struct work_item *item)
 		replay_fail(cpu->replay, &item->place, "the host has no memory for the model");
 }
 
+/* The child's CPU may be another: its first item waits for this one. */
 void perform_fork(struct replay_cpu *cpu, const struct work_item *item)
 {
 	struct replay_process *parent = item->process, *child = item->other;
@@ -85,6 +91,7 @@ void perform_fork(struct replay_cpu *cpu, const struct work_item *item)
 		replay_fail(cpu->replay, &item->place, "the host has no memory for the model");
 }
 
+/* The CPU's own reference to the address space has gone with perform_run. */
 void perform_exit(struct replay_cpu *cpu, const struct work_item *item)
 {
 	end_address_space(cpu, item);
@@ -117,6 +124,7 @@ static void add_process(struct replay_cpu *cpu, const struct replay_process *pro
 	sample->rss_file += mm.rss_file + mm.rss_shmem;
 }
 
+/* Exclusive work: nobody is inside a call, so all structures are at rest and may be validated. */
 void perform_sample(struct replay_cpu *cpu, const struct work_item *item)
 {
 	struct replay *replay = cpu->replay;

@@ -59,6 +59,7 @@ static void unlink_mm(struct model_mm *mm)
 	pthread_mutex_unlock(&model->lock);
 }
 
+/* Without ranges: what there is comes from records. */
 struct model_mm *model_mm_create(struct model *model)
 {
 	struct model_mm *mm = calloc(1, sizeof(*mm));
@@ -71,6 +72,7 @@ struct model_mm *model_mm_create(struct model *model)
 	return mm;
 }
 
+/* Contents that children or parents have, too, stay with them. */
 void model_mm_destroy(struct model_mm *mm)
 {
 	unlink_mm(mm);
@@ -115,6 +117,9 @@ static bool fork_range(struct model_mm *parent, struct model_mm *child, const st
 	return share.ok;
 }
 
+/*
+ * Contents are shared, not copied, as in a real fork; unlike there, who stores first decides nothing but who copies.
+ */
 struct model_mm *model_mm_fork(struct model_mm *parent)
 {
 	struct model_mm *child = model_mm_create(parent->model);
@@ -154,6 +159,7 @@ static bool map(struct model_mm *mm, const struct range *range)
 	return ranges_insert(&mm->ranges, range);
 }
 
+/* Flags are reduced to what the model knows. Populating, locking and reserving change no content. */
 bool model_map(struct model_mm *mm, uint64_t addr, uint64_t len, uint32_t prot, uint32_t flags, uint32_t file,
 	       uint64_t offset)
 {
@@ -176,6 +182,7 @@ bool model_map(struct model_mm *mm, uint64_t addr, uint64_t len, uint32_t prot, 
 	return ok;
 }
 
+/* Also of what was never mapped: munmap does not mind. */
 bool model_unmap(struct model_mm *mm, uint64_t addr, uint64_t len)
 {
 	bool ok;
@@ -186,6 +193,7 @@ bool model_unmap(struct model_mm *mm, uint64_t addr, uint64_t len)
 	return ok;
 }
 
+/* Gaps in the range are not this model's affair: the call has succeeded. */
 bool model_protect(struct model_mm *mm, uint64_t addr, uint64_t len, uint32_t prot)
 {
 	size_t first, last;
@@ -199,6 +207,7 @@ bool model_protect(struct model_mm *mm, uint64_t addr, uint64_t len, uint32_t pr
 	return ok;
 }
 
+/* The heap is memory like any other. Only whole pages matter. */
 bool model_brk(struct model_mm *mm, uint64_t old, uint64_t brk)
 {
 	old = page_up(old);
@@ -295,6 +304,9 @@ static bool move(struct model_mm *mm, uint64_t addr, uint64_t len, uint64_t new_
 	return !len || dont_unmap || unmap(mm, addr, len);
 }
 
+/*
+ * Addresses come from a call that succeeded: the old range is mapped, the new one is free or meant to be replaced.
+ */
 bool model_remap(struct model_mm *mm, uint64_t addr, uint64_t len, uint64_t new_addr, uint64_t new_len, bool dont_unmap)
 {
 	bool ok;

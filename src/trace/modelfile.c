@@ -14,6 +14,7 @@ static bool add_chunk(struct model *model, uint32_t chunk)
 	return model->chunks[chunk];
 }
 
+/* All chunks for named files at once: their ids are known from the totals. */
 bool model_init(struct model *model, uint32_t nr_files)
 {
 	*model = (struct model){ .nr_files = nr_files, .nr_named = nr_files };
@@ -38,6 +39,7 @@ static void destroy_file(struct model *model, struct model_file *file)
 	free(file);
 }
 
+/* Address spaces first: they own copies of files' pages. */
 void model_destroy(struct model *model)
 {
 	while (model->mms)
@@ -63,6 +65,7 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+/* Only files on disk begin as something. The pattern ends where the host's copy becomes a hole. */
 bool model_file_add(struct model *model, uint32_t id, enum qrec_file_kind kind, uint64_t size)
 {
 	struct model_file *file = calloc(1, sizeof(*file));
@@ -77,6 +80,7 @@ bool model_file_add(struct model *model, uint32_t id, enum qrec_file_kind kind, 
 	return true;
 }
 
+/* Ids above all named ones. The lock is for two CPUs that map shared memory at once. */
 uint32_t model_file_add_unnamed(struct model *model, uint64_t size)
 {
 	uint32_t id;
@@ -91,6 +95,7 @@ uint32_t model_file_add_unnamed(struct model *model, uint64_t size)
 	return ok ? id + 1 : 0;
 }
 
+/* Few locks for many pages: two pages that share one wait for each other now and then, no more. */
 pthread_mutex_t *model_page_lock(struct model *model, uint32_t id, uint64_t page)
 {
 	return &model->page_locks[(page * 31 + id * UINT64_C(7919)) % MODEL_PAGE_LOCKS];
@@ -110,6 +115,7 @@ static struct content *first_content(struct model *model, const struct model_fil
 	return content;
 }
 
+/* file->lock only protects the map; the content itself is protected by the page's lock. */
 struct content *model_file_content(struct model *model, uint32_t id, uint64_t page)
 {
 	struct model_file *file = model_file(model, id);
@@ -173,6 +179,10 @@ static void drop_copies(struct model_mm *mm, uint32_t id, uint64_t page)
 	}
 }
 
+/*
+ * Growing adds nothing that could be seen: behind the old end everything reads as zeroes, and pattern never reaches
+ * there again.
+ */
 bool model_file_resize(struct model *model, uint32_t id, uint64_t size)
 {
 	struct model_file *file = model_file(model, id);
@@ -204,6 +214,9 @@ static bool punch_page(struct model *model, struct model_file *file, uint64_t pa
 	return place && *place;
 }
 
+/*
+ * Whole pages are dropped, those at the ends zeroed in part. Private copies stay: a hole in a file is none in a copy.
+ */
 bool model_file_punch(struct model *model, uint32_t id, uint64_t offset, uint64_t len)
 {
 	struct model_file *file = model_file(model, id);

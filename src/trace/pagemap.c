@@ -20,6 +20,7 @@ static struct pagemap_leaf **find_slot(const struct pagemap *map, uint64_t numbe
 	return &map->slots[i];
 }
 
+/* A leaf that does not exist has no contents; looking does not make it. */
 struct content *pagemap_get(const struct pagemap *map, uint64_t page)
 {
 	const struct pagemap_leaf *leaf = map->room ? *find_slot(map, page / PAGEMAP_LEAF) : NULL;
@@ -45,6 +46,7 @@ static bool grow(struct pagemap *map)
 	return true;
 }
 
+/* Makes the leaf if there is none: whoever asks for a place is going to put something there. */
 struct content **pagemap_place(struct pagemap *map, uint64_t page)
 {
 	struct pagemap_leaf **slot;
@@ -99,11 +101,13 @@ static void drop_one(void *arg, uint64_t page, struct content **place)
 	*place = NULL;
 }
 
+/* The places stay, empty. */
 void pagemap_drop(struct pagemap *map, uint64_t page, uint64_t pages, uint64_t *live)
 {
 	pagemap_for_each(map, page, pages, drop_one, live);
 }
 
+/* Contents that others own as well live on. */
 void pagemap_destroy(struct pagemap *map, uint64_t *live)
 {
 	pagemap_drop(map, 0, UINT64_MAX, live);

@@ -75,6 +75,7 @@ static void perform_event(struct replay_cpu *cpu, const struct work_item *item)
 	}
 }
 
+/* Items are not changed by being performed: their places in the ring are filled anew later. */
 void perform(struct replay_cpu *cpu, struct work_item *item)
 {
 	switch (item->work) {

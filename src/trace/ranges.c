@@ -14,6 +14,7 @@ void ranges_destroy(struct ranges *ranges)
 	*ranges = (struct ranges){ 0 };
 }
 
+/* Exactly as large as it is: a copy is made by fork, and most children change little. */
 bool ranges_copy(struct ranges *copy, const struct ranges *ranges)
 {
 	*copy = (struct ranges){ 0 };
@@ -27,6 +28,7 @@ bool ranges_copy(struct ranges *copy, const struct ranges *ranges)
 	return true;
 }
 
+/* Binary search by end: ranges do not overlap, so their ends rise with their starts. */
 size_t ranges_lower(const struct ranges *ranges, uint64_t addr)
 {
 	size_t low = 0, high = ranges->nr;
@@ -42,6 +44,7 @@ size_t ranges_lower(const struct ranges *ranges, uint64_t addr)
 	return low;
 }
 
+/* The first that ends above may begin above, too: then @addr is in a gap. */
 struct range *ranges_find(const struct ranges *ranges, uint64_t addr)
 {
 	size_t i = ranges_lower(ranges, addr);
@@ -81,6 +84,7 @@ static bool split(struct ranges *ranges, uint64_t addr)
 	return true;
 }
 
+/* Split at the start first: the second split then cannot move what the first found. */
 bool ranges_isolate(struct ranges *ranges, uint64_t start, uint64_t end, size_t *first, size_t *last)
 {
 	if (!split(ranges, start) || !split(ranges, end))
@@ -92,6 +96,7 @@ bool ranges_isolate(struct ranges *ranges, uint64_t start, uint64_t end, size_t 
 	return true;
 }
 
+/* What is cut at its ends keeps the rest, with the offset moved along. */
 bool ranges_remove(struct ranges *ranges, uint64_t start, uint64_t end)
 {
 	size_t first, last;
@@ -105,6 +110,7 @@ bool ranges_remove(struct ranges *ranges, uint64_t start, uint64_t end)
 	return true;
 }
 
+/* Nothing is joined with its neighbours. Linux does, but nobody can read that from memory. */
 bool ranges_insert(struct ranges *ranges, const struct range *range)
 {
 	size_t at;

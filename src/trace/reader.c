@@ -202,6 +202,7 @@ static int read_end(struct qrec_reader *reader)
 
 /* ------------------------------------------------------------------------------------------- opening and closing */
 
+/* In any state of construction. */
 void qrec_reader_close(struct qrec_reader *reader)
 {
 	if (!reader)
@@ -235,6 +236,7 @@ static int open_file(struct qrec_reader *reader)
 	return 0;
 }
 
+/* Header, trailer and end block: a file that was cut short is refused before anything of it is used. */
 struct qrec_reader *qrec_reader_open(const char *path, char error[QREC_ERROR_TEXT])
 {
 	struct qrec_reader *reader = calloc(1, sizeof(*reader));
@@ -392,6 +394,7 @@ static const char *decode(struct qrec_reader *reader, struct qrec_event *event)
 	return why ? why : roster_check(&reader->roster, event);
 }
 
+/* Blocks are read as they are needed; one is in memory at a time. */
 int qrec_read(struct qrec_reader *reader, struct qrec_event *event)
 {
 	const char *why;

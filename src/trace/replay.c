@@ -71,6 +71,7 @@ static void fail(struct replay *replay, const struct replay_place *place, bool m
 	__atomic_store_n(&replay->stop, true, __ATOMIC_RELEASE);
 }
 
+/* For what is different, without anything being broken: a result, or the host's lack of something. */
 void replay_fail(struct replay *replay, const struct replay_place *place, const char *fmt, ...)
 {
 	va_list args;
@@ -80,6 +81,7 @@ void replay_fail(struct replay *replay, const struct replay_place *place, const 
 	va_end(args);
 }
 
+/* For what must never be: a wrong byte, a wrong structure. */
 void replay_fail_broken(struct replay *replay, const struct replay_place *place, const char *fmt, ...)
 {
 	va_list args;
@@ -100,6 +102,7 @@ __attribute__((format(printf, 3, 4))) static void fail_memory(struct replay *rep
 	va_end(args);
 }
 
+/* Told apart from all others, because there is something that the user can do about it. */
 void replay_fail_memory(struct replay *replay, const struct replay_place *place, const char *what)
 {
 	fail_memory(replay, place, "%s: out of memory", what);
@@ -573,6 +576,7 @@ static void check_after_stop(struct replay *replay)
 	__atomic_store_n(&replay->stop, true, __ATOMIC_RELEASE);
 }
 
+/* Reading, doing, and looking whether all is as it was. Times are of the reading and doing only. */
 bool replay_run(struct replay *replay, void (*progress)(void *arg, uint64_t events), void *arg)
 {
 	struct timing_clock begin, end;
@@ -596,6 +600,7 @@ bool replay_run(struct replay *replay, void (*progress)(void *arg, uint64_t even
 	return !replay->outcome.failed;
 }
 
+/* The model goes first: it holds nothing of the machine. */
 void replay_destroy(struct replay *replay)
 {
 	if (replay->files)

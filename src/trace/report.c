@@ -230,6 +230,7 @@ static void verdict(FILE *out, const struct replay *replay)
 			replay->nr_unsupported_advice);
 }
 
+/* From what the user asked for to what came of it; the verdict is last, where the eye is when the output stops. */
 void report_table(FILE *out, const struct replay *replay, const struct report_facts *facts)
 {
 	const struct qrec_totals *totals = &replay->totals;
@@ -257,6 +258,7 @@ void report_table(FILE *out, const struct replay *replay, const struct report_fa
 
 /* -------------------------------------------------------------------------------------------------------- JSON */
 
+/* Names come from the file system and may contain any byte but 0. */
 static void json_string(FILE *out, const char *text)
 {
 	fputc('"', out);
@@ -351,6 +353,7 @@ static void json_timing(FILE *out, const struct replay *replay)
 	fprintf(out, "\n  },\n");
 }
 
+/* The same facts in the same order, under the names that quire.h gives them. */
 void report_json(FILE *out, const struct replay *replay, const struct report_facts *facts)
 {
 	fprintf(out, "{\n  \"quire\": \"%s\",\n", quire_version());

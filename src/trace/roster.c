@@ -271,6 +271,7 @@ static bool is_impersonal(enum qrec_op op)
 	return op == QREC_INFO || op == QREC_SWITCH || op == QREC_PROCESS || (op >= QREC_FILE && op <= QREC_FILE_PUNCH);
 }
 
+/* What is about nobody first; then it must belong to somebody who lives. */
 const char *roster_check(struct roster *roster, const struct qrec_event *event)
 {
 	if (is_impersonal(event->op))

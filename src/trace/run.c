@@ -135,11 +135,13 @@ static void read_facts(const char *path, struct report_facts *facts)
 	qrec_reader_close(reader);
 }
 
+/* In events handed out: the CPUs are at most a few thousand behind. */
 static void show_progress(void *progress, uint64_t events)
 {
 	cli_progress_update(progress, events);
 }
 
+/* Trials are shown by nothing: the bar stands where the replay stopped. */
 static void ignore_progress(void *arg, uint64_t events)
 {
 	(void)arg;
@@ -234,6 +236,7 @@ static int finish(struct replay *replay, const struct run_options *options, stru
 	return replay->outcome.failed ? CLI_FAILURE : CLI_OK;
 }
 
+/* The recording is opened before anything is drawn, so that a wrong name is told at once. */
 int cmd_run(int argc, char **argv)
 {
 	struct run_options options = { .replay = { .memory = DEFAULT_MEMORY, .orders = QUIRE_ORDERS_4K },

@@ -13,6 +13,7 @@
 
 /* ----------------------------------------------------------------------------------------------------- regions */
 
+/* A multiplicative hash of the region's number: neighbours land far apart, so that small sets stay small. */
 void regions_add_page(struct regions *regions, uint64_t page)
 {
 	uint64_t hash = (page >> REGION_SHIFT) * 0x9e3779b97f4a7c15u >> 56;
@@ -114,6 +115,7 @@ static void wake(struct replay_cpu *cpu)
 
 /* ----------------------------------------------------------------------------------------------- reading thread */
 
+/* The place in the ring is free when the item before it in this place is done. */
 struct work_item *schedule_begin(struct replay *replay, unsigned cpu)
 {
 	struct replay_cpu *to = &replay->cpus[cpu];
@@ -125,6 +127,7 @@ struct work_item *schedule_begin(struct replay *replay, unsigned cpu)
 	return item;
 }
 
+/* Dependencies are found before the item can be seen: nobody but us adds items, so none is missed. */
 void schedule_commit(struct replay *replay, unsigned cpu)
 {
 	struct replay_cpu *to = &replay->cpus[cpu];
@@ -223,6 +226,7 @@ static void finish_cpu(struct replay_cpu *cpu)
 	pthread_mutex_unlock(&cpu->lock);
 }
 
+/* All or none: those that were started are ended again. */
 bool schedule_start(struct replay *replay)
 {
 	unsigned nr = replay->options.nr_cpus, started = 0;
@@ -245,6 +249,7 @@ bool schedule_start(struct replay *replay)
 	return false;
 }
 
+/* What the CPUs measured is added up when nobody measures any more. */
 void schedule_stop(struct replay *replay)
 {
 	for (unsigned i = 0; i < replay->options.nr_cpus; i++)

@@ -6,6 +6,7 @@
 
 #define STEPS (1u << TIMING_STEP_BITS)
 
+/* One after the other: the error is nothing against the length of a replay. */
 struct timing_clock timing_clock_read(void)
 {
 	struct timespec now;
@@ -15,6 +16,7 @@ struct timing_clock timing_clock_read(void)
 	return (struct timing_clock){ ticks, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec };
 }
 
+/* Measured, not asked: what the processor says about its own frequency is not to be trusted. */
 double timing_tick_ns(struct timing_clock begin, struct timing_clock end)
 {
 	return end.ticks > begin.ticks ? (double)(end.ns - begin.ns) / (double)(end.ticks - begin.ticks) : 1.0;
@@ -42,6 +44,7 @@ static uint64_t value_of(unsigned bucket)
 	return ((uint64_t)(STEPS + bucket % STEPS) << power) + ((1ull << power) >> 1);
 }
 
+/* Two additions and a bucket: some ten nanoseconds, outside of what is measured. */
 void timing_add(struct timing *timing, uint64_t ticks)
 {
 	unsigned bucket = bucket_of(ticks);
@@ -63,6 +66,7 @@ void timing_merge(struct timing *into, const struct timing *from)
 		into->buckets[i] += from->buckets[i];
 }
 
+/* The middle of the bucket where the share is reached, never more than the longest that was seen. */
 uint64_t timing_percentile(const struct timing *timing, double share)
 {
 	uint64_t seen = 0, wanted = (uint64_t)(share * (double)timing->count + 0.5);

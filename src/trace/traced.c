@@ -17,6 +17,7 @@
 
 #define PAGE_SIZE (1ull << QREC_PAGE_SHIFT)
 
+/* The writer puts in a switch record if the thread is another than before. */
 void traced_emit(struct traced *traced, struct qrec_event *event)
 {
 	event->process = traced->id;
@@ -53,6 +54,7 @@ static void emit_touch(struct traced *traced, enum qrec_op kind, uint64_t page)
 	traced_emit(traced, &event);
 }
 
+/* At most two pages for an access; buffers of system calls may be long. */
 void traced_touch(struct traced *traced, enum qrec_op kind, uint64_t addr, uint64_t len)
 {
 	uint64_t page = addr >> QREC_PAGE_SHIFT, last = (addr + len - 1) >> QREC_PAGE_SHIFT;
@@ -147,6 +149,7 @@ static void on_runs(void *arg, unsigned number, bool first)
 
 static const struct lackey_handler handler = { .access = on_access, .call = on_call, .runs = on_runs };
 
+/* What a process prints that is not recorded any more is thrown away, but read, or it would block. */
 void traced_feed(struct traced *traced, const char *text, size_t len)
 {
 	if (traced->state != TRACED_LOST)
@@ -170,6 +173,7 @@ static bool add_to_list(struct recorder *recorder, struct traced *traced)
 	return true;
 }
 
+/* Its id in the recording comes with its first record: valgrind may fail to start it. */
 struct traced *traced_create(struct recorder *recorder, struct traced *parent, pid_t pid)
 {
 	struct traced *traced = calloc(1, sizeof(*traced));
@@ -187,6 +191,7 @@ struct traced *traced_create(struct recorder *recorder, struct traced *parent, p
 	return traced;
 }
 
+/* Threads are asked for as well, and not found: only processes are in the list. */
 struct traced *recorder_find(const struct recorder *recorder, pid_t pid)
 {
 	/* The newest first: pids are used again. */
@@ -196,6 +201,7 @@ struct traced *recorder_find(const struct recorder *recorder, pid_t pid)
 	return NULL;
 }
 
+/* The struct itself stays: its parent may still wait for it. */
 void traced_close(struct traced *traced)
 {
 	if (traced->fifo >= 0)
@@ -222,6 +228,7 @@ static bool is_vfork(const struct lackey_call *call)
 	return call && (call->number == SYS_vfork || (call->number == SYS_clone && call->arg[0] & CLONE_VFORK));
 }
 
+/* Text that the parent printed so far was fed, so its state is that of the moment of the fork. */
 void traced_fork(struct traced *parent, struct traced *child)
 {
 	struct qrec_event event = { .op = QREC_FORK };
@@ -249,6 +256,9 @@ void traced_fork(struct traced *parent, struct traced *child)
 	fold_forget_all(&parent->fold);
 }
 
+/*
+ * Nothing of the old program can be touched any more. What the new one has is read from its mappings when it begins.
+ */
 void traced_exec(struct traced *traced)
 {
 	const struct lackey_call *call = lackey_pending(&traced->lackey);
@@ -266,6 +276,7 @@ void traced_exec(struct traced *traced)
 	traced->brk = 0;
 }
 
+/* The status is that of wait(2): exits and signals alike. */
 void traced_exit(struct traced *traced, int status)
 {
 	struct qrec_event event = { .op = QREC_EXIT };
@@ -281,6 +292,7 @@ void traced_exit(struct traced *traced, int status)
 
 /* ------------------------------------------------------------------------------------------------------- files */
 
+/* Recorded when it is mapped for the first time: most files that a program opens never are. */
 uint32_t traced_file(struct traced *traced, uint32_t index)
 {
 	struct hostfiles *files = &traced->recorder->files;
@@ -304,6 +316,7 @@ uint32_t traced_file(struct traced *traced, uint32_t index)
 	return file->recorded + 1;
 }
 
+/* Of a file that is not in the recording only we take note. */
 void recorder_resize(struct recorder *recorder, uint32_t index, uint64_t size)
 {
 	struct hostfile *file = &recorder->files.list[index];

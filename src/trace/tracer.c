@@ -48,6 +48,7 @@ static int finish_start(pid_t pid, int ready, int failed)
 	return read(failed, &err, sizeof(err)) == sizeof(err) ? -err : 0;
 }
 
+/* Two pipes: one holds the child until it is traced, the other brings back why exec failed. */
 pid_t tracer_start(struct tracer *tracer, char *const argv[])
 {
 	int ready[2], failed[2], err;
@@ -184,6 +185,7 @@ static bool handle_status(struct tracer *tracer, pid_t pid, int status, struct t
 	}
 }
 
+/* Never blocks: the caller has pipes to look at. */
 int tracer_next(struct tracer *tracer, struct tracer_event *event)
 {
 	int status;

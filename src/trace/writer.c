@@ -80,6 +80,7 @@ static void free_writer(struct qrec_writer *writer)
 	free(writer);
 }
 
+/* Everything is allocated here: while it records, only the index grows. */
 struct qrec_writer *qrec_writer_create(const char *path, int *err)
 {
 	struct qrec_writer *writer = calloc(1, sizeof(*writer));
@@ -238,6 +239,7 @@ static void switch_to(struct qrec_writer *writer, uint32_t process, uint32_t thr
 	encode(writer, &event);
 }
 
+/* A block is ended before the record that would make it too long, so none is cut. */
 void qrec_write(struct qrec_writer *writer, const struct qrec_event *event)
 {
 	if ((size_t)(writer->next - writer->raw) >= BLOCK_GOAL)
@@ -266,6 +268,7 @@ static void put_end(struct qrec_writer *writer)
 	put_block(writer, QREC_END_MAGIC, len, 0);
 }
 
+/* The trailer is the last thing written: a file that has one is whole. */
 int qrec_writer_finish(struct qrec_writer *writer, uint64_t *bytes)
 {
 	uint8_t trailer[QREC_TRAILER_SIZE];
