@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What an address space may map and lock: its sums by kind of mapping, and the limits on them (getrlimit(2)). */
+/*
+ * What an address space may map and lock: its sums by kind of mapping, and the limits on them (getrlimit(2)).
+ *
+ * The sums change together with the VMAs, under the mmap lock for write, so that under the lock they are always the
+ * sums over the VMAs (invariant 49). The limits are read once per decision and may be changed by anybody at any time;
+ * as in Linux a lower limit takes nothing away, it only refuses what comes next.
+ */
 #include "mm/map.h"
 
 /* The kinds are Linux's: a stack grows down; data is private and writable; code is executable and not writable. */
@@ -44,6 +50,7 @@ void mm_account_change(struct quire_mm *mm, u64 from, u64 to, s64 pages)
 	mm_account(mm, to, pages);
 }
 
+/* Both limits are in bytes and need not be whole pages: what is left over of a page does not count. */
 bool may_expand_vm(const struct quire_mm *mm, u64 flags, u64 pages)
 {
 	if (mm->total_vm + pages > READ_ONCE(mm->limits.as) >> PAGE_SHIFT)
@@ -51,6 +58,7 @@ bool may_expand_vm(const struct quire_mm *mm, u64 flags, u64 pages)
 	return !is_data_mapping(flags) || mm->data_vm + pages <= READ_ONCE(mm->limits.data) >> PAGE_SHIFT;
 }
 
+/* No limit is 2^52 - 1 pages: more than any address space has, so it needs no case of its own. */
 u64 memlock_limit(const struct quire_mm *mm)
 {
 	return READ_ONCE(mm->limits.memlock) >> PAGE_SHIFT;
@@ -62,6 +70,8 @@ bool can_do_mlock(const struct quire_mm *mm)
 	return READ_ONCE(mm->limits.memlock) != 0;
 }
 
+/* For mappings that will be locked from the start: by MAP_LOCKED,
+ * by mlockall(MCL_FUTURE), or by growing a locked one. */
 bool mlock_future_ok(const struct quire_mm *mm, u64 flags, u64 bytes)
 {
 	return !(flags & VM_LOCKED) || mm->locked_vm + (bytes >> PAGE_SHIFT) <= memlock_limit(mm);

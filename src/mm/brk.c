@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* brk: the end of the heap. The heap is a private anonymous mapping that begins at mm->start_brk. */
+/*
+ * brk: the end of the heap. The heap is a private anonymous mapping that begins at mm->start_brk; mm->brk is its end
+ * in bytes, and the last page is mapped whole. Nothing ties the two together but this file: a program may unmap or
+ * protect parts of its heap, or map something in its way, and brk then does what it still can.
+ *
+ * brk reports no errors: it returns the break that holds now, and a caller compares.
+ */
 #include "mm/map.h"
 
+/* What data is mapped with; a program that wants to execute it calls mprotect. */
 #define HEAP_FLAGS (VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_ACCOUNT)
 
 /* A VMA for new heap that cannot simply be the one before it grown. */
@@ -34,8 +41,9 @@ static int heap_map(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 e
 
 	if (!may_expand_vm(mm, flags, pages) || mm->tree.count > DEFAULT_MAX_MAP_COUNT)
 		return -ENOMEM;
+	/* What ends before the heap begins may be alike, but is the program's own mapping. */
 	if (merge.prev && merge.prev->end <= mm->start_brk)
-		merge.prev = NULL; /* not the heap's */
+		merge.prev = NULL;
 	if (vma_merge_new_range(cpu, &merge, &vma) || (!vma && heap_new_vma(cpu, mm, start, end, flags)))
 		return -ENOMEM;
 	mm_account(mm, flags, (s64)pages);
@@ -55,6 +63,7 @@ static int heap_check_room(const struct quire_mm *mm, u64 start, u64 end)
 	return next && end + PAGE_SIZE > vma_start_gap(next) ? -ENOMEM : 0;
 }
 
+/* The heap from the page after its last up to @to. */
 static int heap_grow(struct quire_cpu *cpu, struct quire_mm *mm, u64 from, u64 to)
 {
 	int error = heap_check_room(mm, from, to);
@@ -62,6 +71,7 @@ static int heap_grow(struct quire_cpu *cpu, struct quire_mm *mm, u64 from, u64 t
 	return error ? error : heap_map(cpu, mm, from, to);
 }
 
+/* Not below the start, and no more than RLIMIT_DATA: here in bytes, before anything is rounded to pages. */
 static bool brk_allowed(const struct quire_mm *mm, u64 brk)
 {
 	return mm->start_brk && brk >= mm->start_brk && brk - mm->start_brk <= READ_ONCE(mm->limits.data);
@@ -78,7 +88,7 @@ static u64 brk_shrink(struct quire_cpu *cpu, struct quire_mm *mm, u64 brk)
 		mmap_write_unlock(mm);
 		return old;
 	}
-	mm->brk = brk;
+	mm->brk = brk; /* while the lock is still ours; nothing can fail any more */
 	unmap_finish_unlock(cpu, &unmap);
 	return brk;
 }

@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * madvise: advice about a range, carried out VMA by VMA in order of address. Holes are passed over, and told at the end with
- * -ENOMEM; any other error stops at once, what was done before staying done.
+ * madvise: advice about a range, carried out VMA by VMA in order of address. Holes are passed over, and told at the
+ * end with -ENOMEM; any other error stops at once, what was done before staying done.
  *
- * Advice that changes VMAs needs the mmap lock for write. Advice that changes entries needs it for read. MADV_REMOVE and
- * MADV_WILLNEED go to the file, without any lock, so the walk looks every VMA up anew.
+ * Advice that changes VMAs needs the mmap lock for write. Advice that changes entries needs it for read. MADV_REMOVE
+ * and MADV_WILLNEED go to the file, without any lock, so the walk looks every VMA up anew.
  */
 #include "mm/map.h"
 
+/* One call on its way through the VMAs. */
 struct advice {
 	int behavior;
 	u64 start, end; /* the part in the VMA at hand */
 	bool unlocked;	/* the mmap lock was dropped on the way */
 };
 
+/*
+ * Numbers that Linux knows and we refuse: MADV_COLLAPSE (25), MADV_HWPOISON (100) and MADV_SOFT_OFFLINE (101). An
+ * unknown number is an error before anything else is looked at, even with an empty range.
+ */
 static bool behavior_valid(int behavior)
 {
 	switch (behavior) {
@@ -47,7 +52,7 @@ static bool behavior_valid(int behavior)
 	}
 }
 
-/* Does the advice change flags of VMAs? */
+/* Does the advice change flags of VMAs, and so need the mmap lock for write? */
 static bool changes_vmas(int behavior)
 {
 	switch (behavior) {
@@ -101,7 +106,10 @@ static bool is_mergeable(const struct vma *vma)
 	return !(vma->flags & (VM_SHARED | VM_MAYSHARE | VM_SPECIAL | VM_DROPPABLE));
 }
 
-/* What the flags become; *flags holds what they are. 0 or -EINVAL. */
+/*
+ * What the flags become; *flags holds what they are. 0, or -EINVAL where the advice makes no sense: only private
+ * anonymous memory can be wiped on fork, and droppable memory stays as it was mapped.
+ */
 static int advised_flags(const struct vma *vma, int behavior, u64 *flags)
 {
 	u64 set = 0, clear = 0;
@@ -161,6 +169,7 @@ static int advised_flags(const struct vma *vma, int behavior, u64 *flags)
 	return 0;
 }
 
+/* A VMA that cannot be split for want of memory is EAGAIN here, and in no other call: madvise(2) says so. */
 static int advise_flags(struct quire_cpu *cpu, struct vma *vma, const struct advice *advice)
 {
 	u64 flags = vma->flags;
@@ -183,6 +192,8 @@ static int advise_dontneed(struct quire_cpu *cpu, struct vma *vma, const struct 
 	return 0;
 }
 
+/* The pages stay until memory is wanted, and are lost then
+ * unless written again before. Files have their own such advice. */
 static int advise_free(struct quire_cpu *cpu, struct vma *vma, const struct advice *advice)
 {
 	if ((vma->flags & VM_LOCKED) || !vma_is_anonymous(vma))
@@ -200,6 +211,7 @@ static int advise_cold(struct quire_cpu *cpu, struct vma *vma, const struct advi
 	return 0;
 }
 
+/* Locked memory is promised to be there, which a guard would break. */
 static bool may_install_guards(const struct vma *vma)
 {
 	return !(vma->flags & (VM_SPECIAL | VM_LOCKED));
@@ -212,6 +224,7 @@ static int advise_guard_install(struct quire_cpu *cpu, struct vma *vma, const st
 	return guard_install_range(cpu, vma, advice->start, advice->end);
 }
 
+/* Taking away is allowed in locked memory: it can have got its guards before it was locked. */
 static int advise_guard_remove(struct quire_cpu *cpu, struct vma *vma, const struct advice *advice)
 {
 	if (vma->flags & VM_SPECIAL)
@@ -262,6 +275,7 @@ static int advise_willneed(struct quire_cpu *cpu, struct vma *vma, struct advice
 
 /* ---------------------------------------------------------------------------------------- the walk */
 
+/* A part of one VMA. What the seal of a mapping forbids comes before all else. */
 static int advise_vma(struct quire_cpu *cpu, struct vma *vma, struct advice *advice)
 {
 	if (!seal_permits(vma, advice->behavior))
@@ -288,7 +302,8 @@ static int advise_vma(struct quire_cpu *cpu, struct vma *vma, struct advice *adv
 	}
 }
 
-/* One VMA, or the part of it that the range covers, at or after *@start, which moves behind it. The mmap lock is held. */
+/* One VMA, or the part of it that the range covers, at or
+ * after *@start, which moves behind it. The mmap lock is held. */
 static int advise_next(struct quire_cpu *cpu, struct quire_mm *mm, u64 *start, u64 end, int *hole,
 		       struct advice *advice)
 {
@@ -305,6 +320,7 @@ static int advise_next(struct quire_cpu *cpu, struct quire_mm *mm, u64 *start, u
 	return advise_vma(cpu, vma, advice);
 }
 
+/* Every VMA is looked up anew by address: the one before may have been merged with it. */
 static int advise_range_write(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, int behavior)
 {
 	struct advice advice = { .behavior = behavior };
@@ -318,8 +334,8 @@ static int advise_range_write(struct quire_cpu *cpu, struct quire_mm *mm, u64 st
 }
 
 /*
- * VMAs that are about to have guard markers are marked, so that fork copies their page tables. Up to the first that the call
- * will stop at. The mmap lock is held for write, and for read from then on, so that they stay as they are.
+ * VMAs that are about to have guard markers are marked, so that fork copies their page tables. Up to the first that
+ * the call will stop at. The mmap lock is held for write, and for read from then on, so that they stay as they are.
  */
 static void mark_for_guards(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end)
 {
@@ -333,6 +349,7 @@ static void mark_for_guards(struct quire_cpu *cpu, struct quire_mm *mm, u64 star
 	}
 }
 
+/* Takes the mmap lock for read, after what must be done to VMAs first. */
 static void lock_for_reading(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, int behavior)
 {
 	if (behavior != MADV_GUARD_INSTALL) {
@@ -344,6 +361,8 @@ static void lock_for_reading(struct quire_cpu *cpu, struct quire_mm *mm, u64 sta
 	mmap_write_downgrade(mm);
 }
 
+/* The lock may have been dropped on the way; then VMAs may have
+ * come and gone, and what is there now is what is advised. */
 static int advise_range_read(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, int behavior)
 {
 	struct advice advice = { .behavior = behavior };

@@ -46,7 +46,8 @@ static inline bool map_count_full(const struct quire_mm *mm)
 
 /* ---------------------------------------------------------------------------------------- mlock.c */
 
-/* mm_populate of each VMA in [start, end) with (flags & @mask) == @wanted, whether the others succeed or not. No lock held. */
+/* mm_populate of each VMA in [start, end) with (flags & @mask)
+ * == @wanted, whether the others succeed or not. No lock held. */
 void mm_populate_each(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, u64 mask, u64 wanted);
 
 /* ---------------------------------------------------------------------------------------- vma.c: links and splits */
@@ -110,16 +111,17 @@ void vma_merge_abort(struct quire_cpu *cpu, struct vma_merge *merge);
 int vma_merge_new_range(struct quire_cpu *cpu, struct vma_merge *merge, struct vma **out);
 
 /*
- * Gives [start, end), which lies in *@vmap, the flags @flags: merges it with neighbours that have them already, or else splits it
- * off. On success *@vmap is the VMA that the range is in now. 0; -ENOMEM, perhaps with one of two splits done, as in Linux.
+ * Gives [start, end), which lies in *@vmap, the flags @flags: merges it with neighbours that have them already, or
+ * else splits it off. On success *@vmap is the VMA that the range is in now. 0; -ENOMEM, perhaps with one of two
+ * splits done, as in Linux.
  */
 int vma_modify_flags(struct quire_cpu *cpu, struct vma **vmap, u64 start, u64 end, u64 flags);
 
 /* ---------------------------------------------------------------------------------------- unmapped_area.c */
 
 /*
- * The lowest address where the kernel puts something by itself: Linux has it built in (LSM_MMAP_MIN_ADDR), and a sysctl, our
- * mm->mmap_min_addr, that can raise it, and that alone decides what a program may ask for.
+ * The lowest address where the kernel puts something by itself: Linux has it built in (LSM_MMAP_MIN_ADDR), and a
+ * sysctl, our mm->mmap_min_addr, that can raise it, and that alone decides what a program may ask for.
  */
 #define MIN_PLACE_ADDR (64ull << 10)
 static inline u64 lowest_place(const struct quire_mm *mm)
@@ -128,8 +130,8 @@ static inline u64 lowest_place(const struct quire_mm *mm)
 }
 
 /*
- * Where a mapping of @len bytes goes (@flags: MAP_FIXED, MAP_32BIT, MAP_SHARED; @addr: the hint, or 0). mmap lock held. The
- * address, or -ENOMEM, -EINVAL (not aligned), -EPERM (below mmap_min_addr).
+ * Where a mapping of @len bytes goes (@flags: MAP_FIXED, MAP_32BIT, MAP_SHARED; @addr: the hint, or 0). mmap lock
+ * held. The address, or -ENOMEM, -EINVAL (not aligned), -EPERM (below mmap_min_addr).
  */
 s64 get_unmapped_area(const struct quire_mm *mm, const struct quire_file *file, u64 addr, u64 len, u64 pgoff,
 		      u64 flags);
@@ -158,13 +160,14 @@ void unmap_finish_unlock(struct quire_cpu *cpu, struct vma_unmap *unmap);
 int unmap_cancel(struct vma_unmap *unmap, int error);
 /* Takes them out of the tree and the sums: no fault can reach them. One change of @txn. */
 void unmap_detach(struct quire_cpu *cpu, struct vma_unmap *unmap, struct vma_txn *txn);
-/* Empties and unlinks them, and frees their page tables. mmap lock held, read is enough; or noted by mmap_unmap_begin. */
+/* Empties and unlinks them, and frees their page tables. mmap
+ * lock held, read is enough; or noted by mmap_unmap_begin. */
 void unmap_pages(struct quire_cpu *cpu, struct vma_unmap *unmap);
 
 /*
- * Unmaps [start, end), page-aligned, whatever is there. 0, -EPERM, -ENOMEM. The first keeps the mmap lock and leaves the
- * VMAs on @gone (by unmap_list) for vmas_free, which needs no lock. The second unlocks it in any case, and holds it for read
- * at most while it empties the range.
+ * Unmaps [start, end), page-aligned, whatever is there. 0, -EPERM, -ENOMEM. The first keeps the mmap lock and leaves
+ * the VMAs on @gone (by unmap_list) for vmas_free, which needs no lock. The second unlocks it in any case, and holds
+ * it for read at most while it empties the range.
  */
 int do_munmap(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, struct list_head *gone);
 void vmas_free(struct quire_cpu *cpu, struct list_head *gone);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mincore: which pages are resident. Linux tells the truth about a file only to who owns it or may write to it, lest one
- * learns what others read; everybody owns the files of a quire, so the truth is told always.
+ * mincore: which pages are resident. Linux tells the truth about a file only to who owns it or may write to it, lest
+ * one learns what others read; everybody owns the files of a quire, so the truth is told always.
  */
 #include "mm/map.h"
 
@@ -25,6 +25,10 @@ static s64 mincore_some(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u
 	return pages;
 }
 
+/*
+ * The answer is a snapshot: pages may come and go as soon as the lock is dropped. On a hole the part of @vec before
+ * it has been filled in. The checks: alignment, then the range of addresses (ENOMEM, not EINVAL), then the vector.
+ */
 int quire_mincore(struct quire_cpu *cpu, uint64_t addr, uint64_t len, unsigned char *vec)
 {
 	u64 pages = page_align(len) >> PAGE_SHIFT;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mlock and its relatives: keeping pages resident. First the flag of the VMA changes, then the pages that are mapped are
- * marked or unmarked, table by table under its lock (seed rule 86): whoever looks at a page in between under that lock either
- * acts on the new flag, or is put right by the walk that is still to come. Pages that are missing are faulted in last,
- * without the mmap lock.
+ * mlock and its relatives: keeping pages resident. First the flag of the VMA changes, then the pages that are mapped
+ * are marked or unmarked, table by table under its lock (seed rule 86): whoever looks at a page in between under that
+ * lock either acts on the new flag, or is put right by the walk that is still to come. Pages that are missing are
+ * faulted in last, without the mmap lock.
  */
 #include "mm/map.h"
 
@@ -56,7 +56,8 @@ static int mlock_fixup_range(struct quire_cpu *cpu, struct quire_mm *mm, u64 sta
 	return 0;
 }
 
-/* Pages of the range that are locked already, and so are counted already. */
+/* Pages of the range that are locked already, and so are counted
+ * already. Looked for only when the limit is in question. */
 static u64 count_locked(const struct quire_mm *mm, u64 start, u64 end)
 {
 	const struct vma *vma;
@@ -93,6 +94,7 @@ static int mlock_populate_error(int error)
 	}
 }
 
+/* What could not be faulted in stays locked: an error then tells only that not all of the range is resident. */
 static int do_mlock(struct quire_cpu *cpu, u64 addr, u64 len, u64 lock)
 {
 	struct quire_mm *mm = cpu->mm;
@@ -123,6 +125,7 @@ int quire_mlock2(struct quire_cpu *cpu, uint64_t addr, uint64_t len, int flags)
 	return do_mlock(cpu, addr, len, flags & MLOCK_ONFAULT ? VM_LOCKED_MASK : VM_LOCKED);
 }
 
+/* Unlocking needs no permission, and nothing is unmapped by it. */
 int quire_munlock(struct quire_cpu *cpu, uint64_t addr, uint64_t len)
 {
 	struct quire_mm *mm = cpu->mm;
@@ -140,7 +143,8 @@ int quire_munlock(struct quire_cpu *cpu, uint64_t addr, uint64_t len)
 
 /* ---------------------------------------------------------------------------------------- the whole address space */
 
-/* The first VMA in [*start, end) of which mm_populate_each wants pages; *start and *stop become its part of the range. */
+/* The first VMA in [*start, end) of which mm_populate_each
+ * wants pages; *start and *stop become its part of the range. */
 static bool next_to_populate(struct quire_mm *mm, u64 *start, u64 end, u64 *stop, u64 mask, u64 wanted)
 {
 	const struct vma *vma;
@@ -167,6 +171,7 @@ void mm_populate_each(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64
 		mm_populate(cpu, mm, start, stop - start);
 }
 
+/* With MCL_ONFAULT pages are locked as they come, and none are brought in. */
 static u64 mcl_lock_flags(int flags)
 {
 	return flags & MCL_ONFAULT ? VM_LOCKED_MASK : VM_LOCKED;
@@ -185,6 +190,10 @@ static void mlock_all_vmas(struct quire_cpu *cpu, struct quire_mm *mm, u64 lock)
 	}
 }
 
+/*
+ * Each call says anew what holds for mappings to come; those that are there change only with MCL_CURRENT, or when
+ * neither is asked for (munlockall).
+ */
 static void mlockall_apply(struct quire_cpu *cpu, struct quire_mm *mm, int flags)
 {
 	mm->def_flags &= ~VM_LOCKED_MASK;
@@ -212,8 +221,7 @@ int quire_mlockall(struct quire_cpu *cpu, int flags)
 	}
 	mmap_write_unlock(mm);
 	if (!error && (flags & MCL_CURRENT))
-		mm_populate_each(cpu, mm, 0, TASK_SIZE, 0,
-				 0); /* what cannot be faulted in now is locked all the same */
+		mm_populate_each(cpu, mm, 0, TASK_SIZE, 0, 0); /* as far as possible: all is locked in any case */
 	return error;
 }
 

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* mmap: what a new mapping is, where it goes, and how it takes the place of what is there. */
+/*
+ * mmap: what a new mapping is, where it goes, and how it takes the place of what is there.
+ *
+ *   numbers (no lock) -> place -> limits on locking -> file and type -> room in the address space -> the mapping
+ *
+ * Every step can refuse, in this order, which is Linux's: programs see which of two errors comes first. Nothing of
+ * the old mappings has been touched until the last step begins, but for boundaries cut by a step that failed later.
+ */
 #include "mm/map.h"
 
 /* MAP_SHARED ignores flags that it does not know; MAP_SHARED_VALIDATE refuses all but these. */
@@ -13,6 +20,7 @@
 #define HUGE_1G 30u
 #define MAX_FILE_SIZE 0x7fffffffffffffffull /* as 64-bit Linux: the largest file offset */
 
+/* One call on its way. */
 struct mmap_request {
 	u64 addr, len; /* page-aligned once do_mmap has begun */
 	u64 prot, flags, pgoff;
@@ -22,7 +30,11 @@ struct mmap_request {
 
 /* ---------------------------------------------------------------------------------------- checks */
 
-/* What a shared mapping of a file may be. */
+/*
+ * A shared mapping of a file that is open for reading only can never become writable, and is then treated as a
+ * private one that is not written to: VM_SHARED stands for "stores reach the file", VM_MAYSHARE for what was asked
+ * for.
+ */
 static int check_shared_file(struct mmap_request *req)
 {
 	if ((req->prot & PROT_WRITE) && !req->file->writable)
@@ -39,6 +51,7 @@ static bool file_range_ok(const struct mmap_request *req)
 	return req->len <= MAX_FILE_SIZE && req->pgoff <= (MAX_FILE_SIZE - req->len) >> PAGE_SHIFT;
 }
 
+/* A file grows no stack, and MAP_SYNC is for files in persistent memory, which none of ours is. */
 static int check_file(struct mmap_request *req)
 {
 	int error = 0;
@@ -61,9 +74,13 @@ static int check_file(struct mmap_request *req)
 		return error;
 	if (req->flags & MAP_GROWSDOWN)
 		return -EINVAL;
-	return req->flags & MAP_SYNC ? -EOPNOTSUPP : 0; /* no file of ours is persistent memory */
+	return req->flags & MAP_SYNC ? -EOPNOTSUPP : 0;
 }
 
+/*
+ * Page offsets: private memory counts from address 0, so that neighbours run on and can be merged; shared memory is
+ * an object of its own and counts from its start. Unlike for files, SHARED_VALIDATE is no type here.
+ */
 static int check_anonymous(struct mmap_request *req)
 {
 	switch (req->flags & MAP_TYPE) {
@@ -85,6 +102,7 @@ static int check_anonymous(struct mmap_request *req)
 	}
 }
 
+/* All that the flags and permissions say. What the file takes away again comes later. */
 static u64 mmap_vm_flags(const struct quire_mm *mm, const struct mmap_request *req)
 {
 	u64 flags = (req->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC;
@@ -98,12 +116,14 @@ static u64 mmap_vm_flags(const struct quire_mm *mm, const struct mmap_request *r
 
 /* ---------------------------------------------------------------------------------------- making it */
 
+/* Memory that must be there when it is written to, which Linux accounts for. We only note it: see accounted_flags. */
 static bool is_accountable(u64 flags)
 {
 	return (flags & (VM_NORESERVE | VM_SHARED | VM_WRITE)) == VM_WRITE;
 }
 
-/* The VMA of a mapping that no neighbour can take. Shared anonymous memory is a shmem file of its own. NULL: no memory. */
+/* The VMA of a mapping that no neighbour can take. Shared
+ * anonymous memory is a shmem file of its own. NULL: no memory. */
 static struct vma *mmap_new_vma(struct quire_cpu *cpu, const struct mmap_request *req)
 {
 	struct vma *vma = vma_alloc(cpu, cpu->mm, req->addr, req->addr + req->len, req->vm_flags);
@@ -145,6 +165,7 @@ static int mmap_prepare(struct quire_cpu *cpu, const struct mmap_request *req, s
 	return *vma ? 0 : -ENOMEM;
 }
 
+/* Undoes mmap_prepare. */
 static void mmap_abort(struct quire_cpu *cpu, struct vma_merge *merge, struct vma *vma)
 {
 	if (vma)
@@ -155,8 +176,8 @@ static void mmap_abort(struct quire_cpu *cpu, struct vma_merge *merge, struct vm
 
 /*
  * Puts the mapping in place of whatever @unmap holds, which goes. All that can fail has its memory before anything is
- * taken away. A fault meanwhile finds a hole or a write-locked VMA, and waits for the mmap lock: it never sees the range
- * half changed.
+ * taken away. A fault meanwhile finds a hole or a write-locked VMA, and waits for the mmap lock: it never sees the
+ * range half changed.
  */
 static int mmap_replace(struct quire_cpu *cpu, const struct mmap_request *req, struct vma_unmap *unmap)
 {
@@ -181,6 +202,7 @@ static int mmap_replace(struct quire_cpu *cpu, const struct mmap_request *req, s
 	return 0;
 }
 
+/* The old mappings in the range count as gone already in the decision whether there is room. On an error they stay. */
 static int mmap_region(struct quire_cpu *cpu, struct mmap_request *req, struct vma_unmap *unmap)
 {
 	struct quire_mm *mm = cpu->mm;
@@ -263,11 +285,13 @@ static int mmap_check_numbers(const struct quire_mm *mm, struct mmap_request *re
 	return req->pgoff + (req->len >> PAGE_SHIFT) < req->pgoff ? -EOVERFLOW : 0;
 }
 
+/* MAP_NONBLOCK makes MAP_POPULATE do nothing since Linux 2.6.23. */
 static bool wants_populate(const struct mmap_request *req)
 {
 	return (req->vm_flags & VM_LOCKED) || (req->flags & (MAP_POPULATE | MAP_NONBLOCK)) == MAP_POPULATE;
 }
 
+/* Old VMAs are freed, and pages faulted in, when the lock is not held any more. */
 static s64 mmap_locked(struct quire_cpu *cpu, struct mmap_request *req)
 {
 	struct quire_mm *mm = cpu->mm;

@@ -2,9 +2,9 @@
 /*
  * mprotect: new permissions, VMA by VMA in order of address. What was done before an error stays done, as in Linux.
  *
- * The entries of the last VMA, usually the only one, are changed without the mmap lock, so that threads protecting mappings
- * of their own do not wait for each other. The VMA's read lock keeps it as it is meanwhile: whoever wants to change,
- * merge, move, fork or unmap it waits, while faults find the new permissions.
+ * The entries of the last VMA, usually the only one, are changed without the mmap lock, so that threads protecting
+ * mappings of their own do not wait for each other. The VMA's read lock keeps it as it is meanwhile: whoever wants to
+ * change, merge, move, fork or unmap it waits, while faults find the new permissions.
  */
 #include "mm/map.h"
 
@@ -26,8 +26,9 @@ static bool may_have(u64 flags)
 }
 
 /*
- * The commitment that goes with a private mapping that may be written is kept when it may not any more, but for anonymous
- * memory that was never touched. (quire never refuses to commit; the flag decides which mappings can be merged.)
+ * The commitment that goes with a private mapping that may be written is kept when it may not any more, but for
+ * anonymous memory that was never touched. (quire never refuses to commit; the flag decides which mappings can be
+ * merged.)
  */
 static u64 accounted_flags(const struct vma *vma, u64 flags)
 {

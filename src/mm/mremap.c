@@ -9,13 +9,15 @@
  *   DONTUNMAP           move the pages; the old VMA stays, empty
  *   old size 0          a second mapping of the same pages of a shared mapping, at a new place
  *
- * A move makes the new VMA (or grows a neighbour of the destination), moves the page-table entries, and unmaps the source.
- * If there is no memory for a table on the way, what has been moved is moved back, and the destination is unmapped.
+ * A move makes the new VMA (or grows a neighbour of the destination), moves the page-table entries, and unmaps the
+ * source. If there is no memory for a table on the way, what has been moved is moved back, and the destination is
+ * unmapped.
  */
 #include "mm/map.h"
 
 #define MREMAP_FLAGS (MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)
 
+/* One call on its way. The mmap lock is held for write until unlocked says otherwise. */
 struct mremap {
 	struct quire_cpu *cpu;
 	struct quire_mm *mm;
@@ -26,6 +28,7 @@ struct mremap {
 	bool populate;	       /* what is new at the end is to be faulted in: the VMA is locked */
 };
 
+/* FIXED says where to, DONTUNMAP only that it must be elsewhere: its address is a hint. */
 static bool implies_new_addr(const struct mremap *req)
 {
 	return req->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
@@ -43,6 +46,7 @@ static bool shrinks(const struct mremap *req)
 
 /* ---------------------------------------------------------------------------------------- checks, in Linux's order */
 
+/* In numbers that may wrap around, as in Linux: an absurd old size is found out later. */
 static bool ranges_overlap(const struct mremap *req)
 {
 	return req->addr + req->old_len > req->new_addr && req->new_addr + req->new_len > req->addr;
@@ -110,7 +114,8 @@ static int check_vma(struct mremap *req)
 	return grows(req) ? check_growth(req) : 0;
 }
 
-/* Is the part that a smaller size cuts off no range of addresses? It may reach beyond the VMA: whatever is there goes. */
+/* Is the part that a smaller size cuts off no range of addresses?
+ * It may reach beyond the VMA: whatever is there goes. */
 static bool bad_tail(const struct mremap *req)
 {
 	u64 end = req->addr + req->old_len;
@@ -118,6 +123,7 @@ static bool bad_tail(const struct mremap *req)
 	return end < req->addr + req->new_len || end > TASK_SIZE;
 }
 
+/* The VMA of @addr itself, not the next one above it. */
 static struct vma *find_exact(const struct quire_mm *mm, u64 addr)
 {
 	struct vma *vma = vma_tree_find(&mm->tree, addr);
@@ -164,9 +170,9 @@ out_free:
 }
 
 /*
- * The VMA for the destination; NULL: no memory. Memory that was never touched has no page offsets to keep, and takes those of its new
- * place, so that it can be merged there, even with the source itself, which may be swallowed by that: req->vma is then
- * the merged VMA.
+ * The VMA for the destination; NULL: no memory. Memory that was never touched has no page offsets to keep, and takes
+ * those of its new place, so that it can be merged there, even with the source itself, which may be swallowed by
+ * that: req->vma is then the merged VMA.
  */
 static struct vma *copy_vma(struct mremap *req)
 {
@@ -195,8 +201,8 @@ static struct vma *copy_vma(struct mremap *req)
 	return new_vma;
 }
 
-/* The old VMA stays without its pages, which were all that its anon_vmas had there, and is not locked any more: all of it,
- * even when only a part was moved. */
+/* The old VMA stays without its pages, which were all that its anon_vmas had there, and is not locked any more: all
+ * of it, even when only a part was moved. */
 static void finish_dontunmap(struct mremap *req, struct vma *new_vma)
 {
 	struct vma *vma = req->vma;
@@ -210,7 +216,7 @@ static void finish_dontunmap(struct mremap *req, struct vma *new_vma)
 		unlink_anon_vmas(req->cpu, vma);
 }
 
-/* Moves the entries, or none. */
+/* Moves all the entries, or none. Both VMAs are write-locked: no fault sees a page in neither place. */
 static bool move_entries(const struct mremap *req, struct vma *new_vma)
 {
 	u64 moved;
@@ -280,8 +286,8 @@ static s64 mremap_to(struct mremap *req)
 }
 
 /*
- * FIXED and the same size: every VMA of the range moves, keeping their distances. What follows the last may be a hole. An
- * error leaves the VMAs before it moved. Returns the new address of the first.
+ * FIXED and the same size: every VMA of the range moves, keeping their distances. What follows the last may be a
+ * hole. An error leaves the VMAs before it moved. Returns the new address of the first.
  */
 static s64 mremap_several(struct mremap *req)
 {
@@ -314,7 +320,8 @@ static s64 mremap_several(struct mremap *req)
 
 /* ---------------------------------------------------------------------------------------- in place */
 
-/* Is the old range the end of its VMA, and the room after it free? A stack's guard gap there does not count, as in Linux. */
+/* Is the old range the end of its VMA, and the room after it
+ * free? A stack's guard gap there does not count, as in Linux. */
 static bool can_grow_in_place(const struct mremap *req)
 {
 	const struct vma *vma = req->vma, *next;
@@ -326,6 +333,7 @@ static bool can_grow_in_place(const struct mremap *req)
 	return end <= TASK_SIZE && (!next || next->start >= end);
 }
 
+/* As a new range after the VMA, which can always take it; and when it then touches the next VMA, that may join. */
 static s64 grow_in_place(struct mremap *req)
 {
 	struct vma *vma = req->vma, *grown;
@@ -348,6 +356,7 @@ static s64 grow_in_place(struct mremap *req)
 	return (s64)req->addr;
 }
 
+/* In place costs nothing but the VMA. Without MAYMOVE there is no other way. */
 static s64 mremap_grow(struct mremap *req)
 {
 	int error;
@@ -360,7 +369,7 @@ static s64 mremap_grow(struct mremap *req)
 	return error ? error : move_vma(req);
 }
 
-/* Unlocks. */
+/* Ends the mmap lock, for read only while the tail is emptied. On an error nothing but boundaries has changed. */
 static s64 mremap_shrink(struct mremap *req)
 {
 	int error;
@@ -381,6 +390,7 @@ static s64 mremap_at(struct mremap *req)
 
 /* ---------------------------------------------------------------------------------------- the call */
 
+/* Chooses the way. The mmap lock is held. */
 static s64 do_mremap(struct mremap *req)
 {
 	int error;
@@ -408,7 +418,7 @@ int64_t quire_mremap(struct quire_cpu *cpu, uint64_t addr, uint64_t old_len, uin
 		.flags = (u32)flags,
 		.new_addr = new_addr,
 	};
-	u64 delta = req.new_len - req.old_len;
+	u64 delta = req.new_len - req.old_len; /* what is new at the end; old_len may have been cut on the way */
 	s64 result;
 
 	if (!req.mm || check_arguments(&req))

@@ -3,6 +3,8 @@
  * contents check VM_SEALED themselves; nothing clears it but exec and exit. */
 #include "mm/map.h"
 
+/* Looked for before anything is sealed: unlike the other calls,
+ * this one does all of a range or nothing, memory permitting. */
 static bool contains_hole(const struct quire_mm *mm, u64 start, u64 end)
 {
 	while (start < end) {
@@ -15,7 +17,7 @@ static bool contains_hole(const struct quire_mm *mm, u64 start, u64 end)
 	return false;
 }
 
-/* No hole in the range. */
+/* No hole in the range. -ENOMEM leaves the VMAs before sealed. */
 static int seal_range(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end)
 {
 	while (start < end) {

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* msync: writes back what shared file mappings of a range have changed. */
+/*
+ * msync: writes back what shared file mappings of a range have changed. MS_ASYNC asks for nothing that would not
+ * happen anyway, and MS_INVALIDATE for nothing either, for all mappings of a file share its pages; what is left of
+ * the latter is that it is refused for locked memory.
+ */
 #include "mm/map.h"
 
 /* Writes the part [start, end) of a shared file mapping back, without the mmap lock that the caller holds for read. */
@@ -16,12 +20,14 @@ static int msync_vma_unlock(struct quire_cpu *cpu, struct quire_mm *mm, const st
 	return error;
 }
 
+/* Private changes never reach the file. */
 static bool wants_sync(const struct vma *vma, int flags)
 {
 	return (flags & MS_SYNC) && vma->file && (vma->flags & VM_SHARED);
 }
 
-/* Holes are an error, told at the end when all that is mapped has been written; MS_ASYNC alone, which does nothing, stops. */
+/* Holes are an error, told at the end when all that is mapped
+ * has been written; MS_ASYNC alone, which does nothing, stops. */
 static int msync_range(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, int flags)
 {
 	int hole = 0, error = 0;
@@ -52,6 +58,7 @@ static int msync_range(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u6
 	return error ? error : hole;
 }
 
+/* The lock is not held while a file is written: VMAs are looked up anew, and a mapping made meanwhile is synced too. */
 int quire_msync(struct quire_cpu *cpu, uint64_t addr, uint64_t len, int flags)
 {
 	u64 end = addr + page_align(len);

@@ -11,9 +11,10 @@
  *   6 flush, then free folios and tables              (tlb_finish_mmu)
  *   7 free the VMAs
  *
- * Without the mmap lock threads unmap mappings of their own side by side. A note covers whole PTE tables, and two notes never
- * overlap, so such a range can be emptied, and PTE tables freed, as if there were no others. Tables of higher levels are
- * shared with ranges further away: where the hole is so large that some of those go too, the lock is kept.
+ * Without the mmap lock threads unmap mappings of their own side by side. A note covers whole PTE tables, and two
+ * notes never overlap, so such a range can be emptied, and PTE tables freed, as if there were no others. Tables of
+ * higher levels are shared with ranges further away: where the hole is so large that some of those go too, the lock
+ * is kept.
  */
 #include "mm/map.h"
 
@@ -78,6 +79,8 @@ int unmap_gather(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end,
 
 /* ---------------------------------------------------------------------------------------- taking out */
 
+/* Write-locked one by one: each waits for its own readers only.
+ * Published as one change, so that readers see all or none gone. */
 void unmap_detach(struct quire_cpu *cpu, struct vma_unmap *unmap, struct vma_txn *txn)
 {
 	struct vma *vma;
@@ -93,6 +96,8 @@ void unmap_detach(struct quire_cpu *cpu, struct vma_unmap *unmap, struct vma_txn
 		vma_mark_detached(cpu, vma);
 }
 
+/* Everything goes: pages, zero pages, guard markers. Another CPU
+ * may still have it in its TLB until the gather is finished. */
 static void unmap_entries(struct mmu_gather *tlb, struct vma_unmap *unmap)
 {
 	struct vma *vma;
@@ -101,6 +106,7 @@ static void unmap_entries(struct mmu_gather *tlb, struct vma_unmap *unmap)
 		unmap_page_range(tlb, vma, vma->start, vma->end, NULL);
 }
 
+/* After the entries and before the tables: see above. May sleep for the locks, which the gather allows. */
 static void unmap_unlink(struct quire_cpu *cpu, struct vma_unmap *unmap)
 {
 	struct vma *vma;
@@ -213,6 +219,7 @@ void unmap_finish_unlock(struct quire_cpu *cpu, struct vma_unmap *unmap)
 	vmas_free(cpu, &unmap->vmas);
 }
 
+/* For callers that go on under the same lock: a move, a replacement. */
 int do_munmap(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, struct list_head *gone)
 {
 	struct vma_unmap unmap;
@@ -241,6 +248,7 @@ int do_munmap_unlock(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 
 	return error;
 }
 
+/* Nothing mapped in the range is no error, but an empty or misplaced range is. */
 int quire_munmap(struct quire_cpu *cpu, uint64_t addr, uint64_t len)
 {
 	struct quire_mm *mm = cpu->mm;

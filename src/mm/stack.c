@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Stacks grow down by faults below them (fault.c calls this), as far as RLIMIT_STACK and the guard gap allow. */
+/*
+ * Stacks grow down by faults below them (fault.c calls this), as far as RLIMIT_STACK and the guard gap allow. Always
+ * with the mmap lock for write: growing changes the bounds of a VMA that is in the tree, and two threads may fault
+ * below the same stack at once (races B67, B69).
+ */
 #include "mm/map.h"
 
-/* Only a mapping that can be accessed must be kept at a distance; a PROT_NONE one is a guard itself, and so is another
- * stack's own gap. */
+/* Only a mapping that can be accessed must be kept at a distance; a
+ * PROT_NONE one is a guard itself, and so is another stack's own gap. */
 static bool keeps_gap(const struct quire_mm *mm, const struct vma *stack, u64 addr)
 {
 	const struct vma *prev = vma_tree_find_below(&mm->tree, stack->start);
@@ -12,6 +16,8 @@ static bool keeps_gap(const struct quire_mm *mm, const struct vma *stack, u64 ad
 	       addr - prev->end >= STACK_GUARD_GAP;
 }
 
+/* Limits. The page offset of an anonymous VMA begins as its
+ * address; moved far down, it could not grow below offset 0. */
 static bool stack_may_grow(const struct quire_mm *mm, const struct vma *vma, u64 addr)
 {
 	u64 bytes = vma->start - addr;
@@ -21,8 +27,8 @@ static bool stack_may_grow(const struct quire_mm *mm, const struct vma *vma, u64
 }
 
 /*
- * The anon_vma is made first: its lock is what keeps rmap walks out while start and page offset change together. (Its first
- * page is about to be made anyway.)
+ * The anon_vma is made first: its lock is what keeps rmap walks out while start and page offset change together. (Its
+ * first page is about to be made anyway.)
  */
 static int grow_down(struct quire_cpu *cpu, struct vma *vma, u64 addr)
 {

@@ -2,6 +2,9 @@
 /*
  * Where a new mapping goes, as Linux on x86-64 places it: at the hint if that is free, else as high as possible below
  * mmap_base, else (a crowded address space) as low as possible above a third of the address space.
+ *
+ * The same sequence of calls gets the same addresses as on Linux without address randomisation. Everything here only
+ * looks; the mmap lock is held from here until the place has been taken.
  */
 #include "mm/map.h"
 
@@ -11,6 +14,7 @@
 #define LOW_2G_END 0x80000000ull
 #define LOW_4G_END 0x100000000ull /* MAP_ABOVE4G */
 
+/* The lowest place in [low, high), whatever the caller's limit: never below where the kernel places anything. */
 static s64 search_bottomup(const struct quire_mm *mm, u64 len, u64 low, u64 high)
 {
 	u64 addr;
@@ -21,8 +25,9 @@ static s64 search_bottomup(const struct quire_mm *mm, u64 len, u64 low, u64 high
 }
 
 /*
- * A stack above [addr, addr + len) whose guard gap reaches down into it, over other mappings that lie in the gap; NULL: none.
- * (The tree's search keeps clear of the gap of the very next mapping only.) It must have @len free right below it.
+ * A stack above [addr, addr + len) whose guard gap reaches down into it, over other mappings that lie in the gap;
+ * NULL: none. (The tree's search keeps clear of the gap of the very next mapping only.) It must have @len free right
+ * below it.
  */
 static const struct vma *stack_reaching_to(const struct quire_mm *mm, u64 addr, u64 len, u64 high)
 {
@@ -41,8 +46,8 @@ static const struct vma *stack_reaching_to(const struct quire_mm *mm, u64 addr, 
 }
 
 /*
- * Top down. Linux looks at the highest hole that is large enough; when a stack above it needs the hole for its guard gap,
- * it goes on below that gap, even if other mappings in the gap would protect the stack, and so do we.
+ * Top down. Linux looks at the highest hole that is large enough; when a stack above it needs the hole for its guard
+ * gap, it goes on below that gap, even if other mappings in the gap would protect the stack, and so do we.
  */
 static bool search_topdown(const struct quire_mm *mm, u64 len, u64 low, u64 *addr)
 {
@@ -58,6 +63,7 @@ static bool search_topdown(const struct quire_mm *mm, u64 len, u64 low, u64 *add
 	return false;
 }
 
+/* Without a hint. MAP_32BIT is for old code that keeps addresses in 31 bits, and searches upwards. */
 static s64 search(const struct quire_mm *mm, u64 len, u64 flags)
 {
 	u64 low = flags & MAP_ABOVE4G ? LOW_4G_END : lowest_place(mm);
@@ -89,9 +95,9 @@ static s64 place(const struct quire_mm *mm, u64 addr, u64 len, u64 flags)
 }
 
 /*
- * A place where address and file offset are congruent modulo the size of a leaf PMD, so that large folios can be mapped
- * whole; 0 when the mapping is too small to gain, or no such place is found. The hint counts only if there is room for the
- * padding too, as in Linux.
+ * A place where address and file offset are congruent modulo the size of a leaf PMD, so that large folios can be
+ * mapped whole; 0 when the mapping is too small to gain, or no such place is found. The hint counts only if there is
+ * room for the padding too, as in Linux.
  */
 static u64 place_pmd_aligned(const struct quire_mm *mm, u64 addr, u64 len, u64 offset, u64 flags)
 {
@@ -117,6 +123,7 @@ static bool wants_pmd_aligned(const struct quire_file *file, u64 addr, u64 len, 
 	return !(flags & MAP_SHARED) && !addr && !(len & ~PMD_MASK);
 }
 
+/* Aligned where that is wished for and possible, anywhere otherwise. */
 static s64 choose_area(const struct quire_mm *mm, const struct quire_file *file, u64 addr, u64 len, u64 pgoff,
 		       u64 flags)
 {
@@ -127,6 +134,8 @@ static s64 choose_area(const struct quire_mm *mm, const struct quire_file *file,
 	return aligned ? (s64)aligned : place(mm, addr, len, flags);
 }
 
+/* A fixed address is only checked, and last of all for being one
+ * that the program may use: EPERM, as for lack of a capability. */
 s64 get_unmapped_area(const struct quire_mm *mm, const struct quire_file *file, u64 addr, u64 len, u64 pgoff, u64 flags)
 {
 	s64 found;

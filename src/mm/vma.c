@@ -15,8 +15,8 @@
 /* ---------------------------------------------------------------------------------------- life */
 
 /*
- * The object may be looked at by a reader that found it when it was another VMA. Such a reader touches nothing but refcnt,
- * which stays 0 until vma_mark_attached, and what vma_lock.c reads atomically before it has a reference.
+ * The object may be looked at by a reader that found it when it was another VMA. Such a reader touches nothing but
+ * refcnt, which stays 0 until vma_mark_attached, and what vma_lock.c reads atomically before it has a reference.
  */
 struct vma *vma_alloc(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64 end, u64 flags)
 {
@@ -37,6 +37,7 @@ struct vma *vma_alloc(struct quire_cpu *cpu, struct quire_mm *mm, u64 start, u64
 	return vma;
 }
 
+/* Not the anon_vma: who needs it clones it, which may fail. */
 struct vma *vma_dup(struct quire_cpu *cpu, const struct vma *vma)
 {
 	struct vma *copy = vma_alloc(cpu, vma->mm, vma->start, vma->end, vma->flags);
@@ -50,6 +51,7 @@ struct vma *vma_dup(struct quire_cpu *cpu, const struct vma *vma)
 	return copy;
 }
 
+/* The object may be found by stale readers still; the cache is type-safe, and its refcnt is 0. */
 void vma_free(struct quire_cpu *cpu, struct vma *vma)
 {
 	VM_BUG_ON2(vma->anon_vma, vma->start, vma->anon_vma);
@@ -58,6 +60,10 @@ void vma_free(struct quire_cpu *cpu, struct vma *vma)
 	cache_free(cpu, CACHE_VMA, vma);
 }
 
+/*
+ * Readers without locks (reverse walks look at VM_LOCKED) see the old value or the new one, and nothing between.
+ * Faults see flags and page_prot of one moment, because they hold the VMA's lock.
+ */
 void vma_set_flags(struct quire_cpu *cpu, struct vma *vma, u64 flags)
 {
 	vma_start_write(cpu, vma);
@@ -73,6 +79,7 @@ void vma_i_mmap_remove(struct vma *vma)
 		interval_tree_remove(&vma->file->mapping.i_mmap, &vma->i_mmap_node);
 }
 
+/* Bounds are taken over here, and must not change until it is removed again. */
 void vma_i_mmap_insert(struct vma *vma)
 {
 	if (!vma->file)
@@ -82,12 +89,14 @@ void vma_i_mmap_insert(struct vma *vma)
 	interval_tree_insert(&vma->file->mapping.i_mmap, &vma->i_mmap_node);
 }
 
+/* Atomic, because the mappings of a file belong to many address spaces. */
 void vma_i_mmap_count(struct vma *vma, int delta)
 {
 	if (vma->file && (vma->flags & VM_SHARED) && (vma->flags & VM_MAYWRITE))
 		__atomic_fetch_add(&vma->file->mapping.i_mmap_writable, (u32)delta, __ATOMIC_RELAXED);
 }
 
+/* The file's lock comes before that of the anon_vma's root: the order of rmap walks that need both. */
 void vma_rmap_lock(struct quire_file *file, struct anon_vma *anon_vma)
 {
 	if (file)
@@ -104,6 +113,7 @@ void vma_rmap_unlock(struct quire_file *file, struct anon_vma *anon_vma)
 		up_write(&file->mapping.i_mmap_rwsem);
 }
 
+/* A reverse walk may find it before a fault does, or after: it has no entries, and nothing is missed. */
 void vma_link(struct quire_cpu *cpu, struct vma_txn *txn, struct vma *vma)
 {
 	vma_start_write(cpu, vma);
@@ -126,6 +136,7 @@ int vma_insert(struct quire_cpu *cpu, struct vma *vma)
 	return 0;
 }
 
+/* The entries are gone. A walk that had found the VMA before is over when we get the lock. */
 void vma_unlink_file(struct vma *vma)
 {
 	vma_rmap_lock(vma->file, NULL);
@@ -136,6 +147,7 @@ void vma_unlink_file(struct vma *vma)
 
 /* ---------------------------------------------------------------------------------------- splitting */
 
+/* Aligned addresses have no leaf across them. Nothing can put a leaf there again: faults are kept out. */
 void vma_split_leaf(struct quire_cpu *cpu, struct vma *vma, u64 addr)
 {
 	struct ptdesc *tbl;
@@ -149,8 +161,9 @@ void vma_split_leaf(struct quire_cpu *cpu, struct vma *vma, u64 addr)
 }
 
 /*
- * The bounds change. Between the two publications of the tree an RCU reader finds a hole in place of the upper part; it then
- * takes the mmap lock, and waits for us. Rmap walks see the upper part in one VMA or in the other, never in none.
+ * The bounds change. Between the two publications of the tree an RCU reader finds a hole in place of the upper part;
+ * it then takes the mmap lock, and waits for us. Rmap walks see the upper part in one VMA or in the other, never in
+ * none.
  */
 static void vma_split_commit(struct quire_cpu *cpu, struct vma_txn *txn, struct vma *vma, struct vma *upper)
 {
@@ -170,6 +183,8 @@ static void vma_split_commit(struct quire_cpu *cpu, struct vma_txn *txn, struct 
 	vma_rmap_unlock(vma->file, vma->anon_vma);
 }
 
+/* All memory first. The clone of the anon_vmas is visible to
+ * reverse walks at once, which then visit pages twice: harmless. */
 int vma_split(struct quire_cpu *cpu, struct vma *vma, u64 addr)
 {
 	struct vma *upper = vma_dup(cpu, vma);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Merging: neighbours that differ in nothing become one VMA. P is the VMA before a range, M the one that the range is part
- * of (none for a new mapping), N the one after; * marks the range that is to have the flags of a neighbour.
+ * Merging: neighbours that differ in nothing become one VMA. P is the VMA before a range, M the one that the range is
+ * part of (none for a new mapping), N the one after; * marks the range that is to have the flags of a neighbour.
  *
  *                    before              after               who is gone
  *   new range        PPPP****NNNN        PPPPPPPPPPPP        N             P grows to the end of N
@@ -14,11 +14,11 @@
  *   upper part of M      MM**NNNN            MMNNNNNN        -             the boundary moves down
  *   middle of M          MM**MM              (split)                       no neighbour touches the range
  *
- * Two VMAs differ in nothing when they touch, have the same flags and the same file (or none), and page offsets run on.
- * (VM_MAYBE_GUARD does not count, and stays with the merged VMA.) Their
- * anon_vmas must be the same, or one of the two has none yet and the other's is its own alone (a chain of one link): then
- * all pages of the merged VMA can be found through that one. A VMA with a longer chain is a fork's child; merging it with
- * an untouched neighbour would let the family's lock grow over ever more memory, so Linux does not, and neither do we.
+ * Two VMAs differ in nothing when they touch, have the same flags and the same file (or none), and page offsets run
+ * on. (VM_MAYBE_GUARD does not count, and stays with the merged VMA.) Their anon_vmas must be the same, or one of the
+ * two has none yet and the other's is its own alone (a chain of one link): then all pages of the merged VMA can be
+ * found through that one. A VMA with a longer chain is a fork's child; merging it with an untouched neighbour would
+ * let the family's lock grow over ever more memory, so Linux does not, and neither do we.
  */
 #include "mm/map.h"
 
@@ -27,14 +27,15 @@ static bool chain_is_singular(const struct vma *vma)
 	return vma->anon_vma_chain.next->next == &vma->anon_vma_chain;
 }
 
+/* Does the VMA share its pages' anon_vmas with a parent's? Its chain then has the parent's links too. */
 static bool is_fork_child(const struct vma *vma)
 {
 	return vma && vma->anon_vma && !chain_is_singular(vma);
 }
 
 /*
- * The range's anon_vma against that of the VMA that would take it. Either both are the same (perhaps none), or the one that
- * is there will be used for both.
+ * The range's anon_vma against that of the VMA that would take it. Either both are the same (perhaps none), or the
+ * one that is there will be used for both.
  */
 static bool anon_vmas_fit(const struct vma_merge *merge, const struct vma *taker)
 {
@@ -51,6 +52,7 @@ static bool properties_fit(const struct vma_merge *merge, const struct vma *vma)
 	       anon_vmas_fit(merge, vma);
 }
 
+/* Touching, alike, and page offsets that run on: for private anonymous memory that was never moved they always do. */
 static bool fits_left(const struct vma_merge *merge)
 {
 	const struct vma *prev = merge->prev;
@@ -75,6 +77,7 @@ static bool neighbours_fit(const struct vma_merge *merge)
 	return !low || !high || low == high;
 }
 
+/* A range inside a VMA has only the neighbours that it touches: none in the middle, one at either end. */
 bool vma_merge_plan(struct vma_merge *merge)
 {
 	const struct vma *middle = merge->middle;
@@ -110,8 +113,8 @@ static struct vma *anon_vma_source(const struct vma_merge *merge)
 }
 
 /*
- * A target without anon_vma gets the one of the pages that it takes over, before those pages' own VMA lets go of it (race
- * B63). Links the target under its old bounds; commit moves it.
+ * A target without anon_vma gets the one of the pages that it takes over, before those pages' own VMA lets go of it
+ * (race B63). Links the target under its old bounds; commit moves it.
  */
 int vma_merge_prepare(struct quire_cpu *cpu, struct vma_merge *merge)
 {
@@ -126,6 +129,7 @@ int vma_merge_prepare(struct quire_cpu *cpu, struct vma_merge *merge)
 	return 0;
 }
 
+/* The target keeps no anon_vma that it had no pages of. */
 void vma_merge_abort(struct quire_cpu *cpu, struct vma_merge *merge)
 {
 	if (merge->cloned)
@@ -141,6 +145,7 @@ struct merge_effect {
 	u64 keep_start, keep_end;
 };
 
+/* A VMA that lies wholly in the range goes; of one that does not, the part outside stays. */
 static void merge_effect(const struct vma_merge *merge, struct merge_effect *effect)
 {
 	struct vma *middle = merge->middle;
@@ -218,6 +223,10 @@ static void merge_change(const struct vma_merge *merge, const struct merge_effec
 	vma_i_mmap_insert(target);
 }
 
+/*
+ * VMA locks, then rmap locks, then the change; the removed are freed when nobody can find them. They still hold a
+ * reference on the same file as the target, so their last reference is never the file's last.
+ */
 struct vma *vma_merge_commit(struct quire_cpu *cpu, struct vma_merge *merge, struct vma_txn *txn)
 {
 	struct vma *target = merge->target;
@@ -256,6 +265,7 @@ static int merge_apply(struct quire_cpu *cpu, struct vma_merge *merge, struct vm
 	return 0;
 }
 
+/* For ranges that become part of the address space with this; the caller counts their pages. */
 int vma_merge_new_range(struct quire_cpu *cpu, struct vma_merge *merge, struct vma **out)
 {
 	*out = NULL;
@@ -284,6 +294,8 @@ static int isolate_range(struct quire_cpu *cpu, struct vma **vmap, u64 start, u6
 	return vma->end > end ? split_counted(cpu, vma, end) : 0;
 }
 
+/* Merging is tried first, and takes no VMA more; that is why it
+ * is allowed at the limit of mappings when splitting is not. */
 int vma_modify_flags(struct quire_cpu *cpu, struct vma **vmap, u64 start, u64 end, u64 flags)
 {
 	struct vma *vma = *vmap;
