@@ -229,6 +229,22 @@ int quire_file_truncate(struct quire_cpu *cpu, struct quire_file *file, uint64_t
 
 /* -------------------------------------------------------------------------------------------- holes and space */
 
+/*
+ * The hole in the store, which first becomes as long as the file: otherwise writing the last page would have done that, and
+ * now that page may go without having been written.
+ */
+static int punch_store(struct quire_file *file, u64 start, u64 end)
+{
+	s64 size = machine_file_size(file->backing);
+	int ret = 0;
+
+	if (size < 0)
+		return (int)size;
+	if ((u64)size < file_size(file))
+		ret = machine_file_truncate(file->backing, file_size(file));
+	return ret ? ret : machine_file_punch(file->backing, start, end - start);
+}
+
 /* Steps 3 to 7 for the bytes [start, end). inode_lock for write. */
 static int punch_range(struct quire_cpu *cpu, struct quire_file *file, u64 start, u64 end)
 {
@@ -239,7 +255,7 @@ static int punch_range(struct quire_cpu *cpu, struct quire_file *file, u64 start
 	down_write(&mapping->invalidate_lock);
 	/* The store first, to learn whether it can; and last, for writeback that was in flight. */
 	if (file->backing)
-		ret = machine_file_punch(file->backing, start, end - start);
+		ret = punch_store(file, start, end);
 	if (!ret) {
 		if (first < last_excl)
 			unmap_mapping_range(cpu, mapping, first, last_excl - first, false);

@@ -106,41 +106,31 @@ static unsigned file_of(const struct pair *p, const struct vma *v)
 	return file;
 }
 
-/* D-fallocate: what fallocate has made is resident here at once, on Linux when it is used. */
-static bool may_be_absent(const struct pair *p, unsigned file)
+static bool is_host_file(unsigned file)
 {
-	return file < MAX_FILES && p->allocated[file];
+	return file == FILE_HOST || file == FILE_READONLY;
 }
 
-/* Also D-around-host: what Linux maps around a fault in a file of a real file system is not always all there is. */
+/* D-around-host: what Linux maps around a fault in a file of a real file system is not always all there is. */
 static bool may_be_unmapped(const struct pair *p, unsigned file)
 {
-	return may_be_absent(p, file) || file == FILE_HOST || file == FILE_READONLY;
+	return (file < MAX_FILES && p->overpunched[file]) || is_host_file(file);
 }
 
-static void note_allocation(struct pair *p, const struct op *op)
+/* D-punch-first-page: tmpfs unmaps the whole file from the second page on when a hole ends in the first. */
+static void note_fallocate(struct pair *p, const struct op *op)
 {
-	if (op->kind == OP_FALLOCATE && !(op->arg[1] & FALLOC_FL_PUNCH_HOLE) && op->arg[0] < FILE_HOST)
-		p->allocated[op->arg[0]] = true;
-}
-
-/* Of what mincore told, the first page that differs and may not; @nr if there is none. */
-static size_t mincore_difference(struct pair *p, unsigned proc, uint64_t addr, const uint8_t *ref, const uint8_t *sub,
-				 size_t nr)
-{
-	for (size_t i = 0; !p->depth.results_only && i < nr; i++) /* D-large-folio */
-		if (ref[i] != sub[i] &&
-		    (ref[i] || !may_be_absent(p, file_of(p, vma_list_find(&p->view[proc], addr + i * PAGE)))))
-			return i;
-	return nr;
+	if (op->kind == OP_FALLOCATE && (op->arg[1] & FALLOC_FL_PUNCH_HOLE) && op->arg[0] < FILE_HOST &&
+	    op->arg[2] + op->arg[3] < PAGE)
+		p->overpunched[op->arg[0]] = true;
 }
 
 static size_t data_difference(struct pair *p, const struct op *op)
 {
 	const struct outcome *a = &p->ref_out, *b = &p->sub_out;
 
-	if (op->kind == OP_MINCORE)
-		return mincore_difference(p, op->proc, op->arg[0], a->data, b->data, a->data_len);
+	if (op->kind == OP_MINCORE && p->depth.results_only) /* D-large-folio */
+		return a->data_len;
 	return first_difference(a->data, b->data, a->data_len);
 }
 
@@ -338,7 +328,7 @@ static void describe_entry(uint64_t e, char *buf, size_t size)
 static bool compare_residency(struct pair *p, unsigned proc, const struct vma *v)
 {
 	unsigned file = file_of(p, v);
-	uint64_t compared = p->pinned ? PM_COMPARED : PM_COMPARED | PM_EXCLUSIVE; /* D-vm-readv */
+	uint64_t compared = PM_COMPARED | (p->pinned || is_host_file(file) ? 0 : PM_EXCLUSIVE); /* D-vm-readv */
 	char was[64], is[64];
 
 	if (p->depth.results_only || is_tolerated(p, v)) /* D-large-folio */
@@ -436,7 +426,7 @@ static bool compare_mincore(struct pair *p, unsigned proc)
 		size_t n = vma_pages(v);
 		int a = p->ref->ops->mincore(p->ref, proc, v->start, n, ref);
 		int b = p->sub->ops->mincore(p->sub, proc, v->start, n, sub);
-		size_t at = a ? n : mincore_difference(p, proc, v->start, ref, sub, n);
+		size_t at = a ? n : first_difference(ref, sub, n);
 
 		if (a != b)
 			return differ(p, VERDICT_MINCORE, "mincore of 0x%" PRIx64 ", %zu pages: %s: %d; %s: %d",
@@ -579,7 +569,7 @@ bool pair_begin(struct pair *p)
 
 	p->nr_inodes = 0;
 	p->pinned = p->finished = false;
-	memset(p->allocated, 0, sizeof(p->allocated));
+	memset(p->overpunched, 0, sizeof(p->overpunched));
 	memset(p->tolerated, 0, sizeof(p->tolerated));
 	memset(&p->verdict, 0, sizeof(p->verdict));
 	for (unsigned proc = 0; proc < MAX_PROCS; proc++)
@@ -618,7 +608,7 @@ bool pair_step(struct pair *p, const struct op *op, unsigned index)
 	p->verdict.op_index = index;
 	p->verdict.op_kind = op->kind;
 	p->pinned |= op->kind == OP_VMREAD;
-	note_allocation(p, op);
+	note_fallocate(p, op);
 	err = p->ref->ops->apply(p->ref, op, &p->ref_out);
 	if (err)
 		return harness_failed(p, p->ref, op_descs[op->kind].name, err);

@@ -53,7 +53,7 @@ struct pair {
 	uint64_t file_size[MAX_FILES];	/* the reference's */
 	uint64_t file_inode[MAX_FILES]; /* as the reference's maps show it */
 	bool pinned;			/* memory was read by process_vm_readv: D-vm-readv */
-	bool allocated[MAX_FILES];	/* fallocate has filled holes of this shmem file: D-fallocate */
+	bool overpunched[MAX_FILES];	/* D-punch-first-page */
 	bool tolerated[MAX_FILES];	/* residency of its mappings has differed in a way that is tolerated */
 	bool finished;			/* the sequence is to end here: D-dontunmap-locked */
 	struct verdict verdict;

@@ -231,13 +231,22 @@ static int64_t result(int64_t ret)
 	return ret < 0 ? -errno : ret;
 }
 
+/* Page by page, so that the page cache of the host file has no large folios (hostfile.c says why). */
 static int64_t file_pwrite(int fd, const struct op *op)
 {
 	uint8_t buf[MAX_DATA];
-	uint64_t len = op->arg[2] < MAX_DATA ? op->arg[2] : MAX_DATA;
+	uint64_t len = op->arg[2] < MAX_DATA ? op->arg[2] : MAX_DATA, done = 0;
 
 	pattern_fill(op->arg[3], buf, len);
-	return result(pwrite(fd, buf, len, (off_t)op->arg[1]));
+	do {
+		uint64_t off = op->arg[1] + done, room = PAGE - off % PAGE;
+		int64_t n = result(pwrite(fd, buf + done, room < len - done ? room : len - done, (off_t)off));
+
+		if (n <= 0)
+			return done ? (int64_t)done : n;
+		done += (uint64_t)n;
+	} while (done < len);
+	return (int64_t)done;
 }
 
 static void file_pread(int fd, const struct op *op, struct outcome *out)
@@ -550,9 +559,11 @@ static int create_files(struct family *f, const char *dir)
 	if (fd < 0 || host_file_fill_readonly(fd))
 		return -1;
 	f->fds[FILE_READONLY] = reopen_readonly(fd);
-	for (unsigned i = 0; i < MAX_FILES; i++)
+	for (unsigned i = 0; i < MAX_FILES; i++) {
 		if (f->fds[i] < 0)
 			return -1;
+		posix_fadvise(f->fds[i], 0, 0, POSIX_FADV_RANDOM); /* no read-ahead, and so no large folios from it */
+	}
 	return 0;
 }
 
