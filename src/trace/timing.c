@@ -53,7 +53,7 @@ void timing_add(struct timing *timing, uint64_t ticks)
 	timing->sum += ticks;
 	if (ticks > timing->most)
 		timing->most = ticks;
-	timing->buckets[bucket < TIMING_BUCKETS ? bucket : TIMING_BUCKETS - 1]++;
+	timing->buckets[bucket]++;
 }
 
 void timing_merge(struct timing *into, const struct timing *from)

@@ -13,7 +13,7 @@
 
 /* 16 steps per power of two: a percentile is exact to 6 %. */
 #define TIMING_STEP_BITS 4u
-#define TIMING_BUCKETS (60u << TIMING_STEP_BITS)
+#define TIMING_BUCKETS (61u << TIMING_STEP_BITS)
 
 /* In ticks of timing_now(). Used by one thread; added up when it has ended. */
 struct timing {
