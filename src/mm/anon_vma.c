@@ -126,7 +126,8 @@ static bool chain_is_singular(const struct vma *vma)
 /* Could the two be one VMA some day, so that sharing an anon_vma now keeps that possible? */
 static bool anon_vma_compatible(const struct vma *low, const struct vma *high)
 {
-	return low->end == high->start && low->file == high->file && !((low->flags ^ high->flags) & ~VM_ACCESS_FLAGS) &&
+	return low->end == high->start && low->file == high->file &&
+	       !((low->flags ^ high->flags) & ~(VM_ACCESS_FLAGS | VM_MAYBE_GUARD)) &&
 	       high->pgoff == low->pgoff + vma_pages(low);
 }
 
