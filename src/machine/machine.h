@@ -113,6 +113,9 @@ struct machine_file; /* a backing file or device */
  *
  * void clear_pages(void *dst, size_t bytes);           zeroes whole 4 KiB pages; may pick non-temporal stores
  * void copy_pages(void *dst, const void *src, size_t bytes);
+ * void clear_pages_scattered(void *const *pages, unsigned nr);
+ * void copy_pages_scattered(void *const *dst, void *const *src, unsigned nr);
+ *      The same for nr single pages anywhere, as for nr adjacent ones.
  * void copy_from_user(void *dst, const void *frame, size_t size);
  * void copy_to_user(void *frame, const void *src, size_t size);
  *      Copy a program's bytes out of or into a frame, in which other CPUs may load and store meanwhile, as programs do: an

@@ -199,17 +199,15 @@ static u32 wp_batch_collect(struct vm_fault *f, pte_t *ptep, u32 max, struct wp_
 	return reused;
 }
 
-/* Copies the pages, adjacent ones in one go. */
 static void wp_batch_copy(struct quire *q, const struct wp_batch *batch, u32 nr)
 {
-	for (u32 i = 0, run; i < nr; i += run) {
-		u64 from = pte_pfn(batch->orig[i]), to = batch->fresh[i]->pfn;
+	void *from[WP_BATCH], *to[WP_BATCH];
 
-		for (run = 1; i + run < nr; run++)
-			if (pte_pfn(batch->orig[i + run]) != from + run || batch->fresh[i + run]->pfn != to + run)
-				break;
-		copy_pages(pfn_to_virt(q, to), pfn_to_virt(q, from), (u64)run << PAGE_SHIFT);
+	for (u32 i = 0; i < nr; i++) {
+		from[i] = pfn_to_virt(q, pte_pfn(batch->orig[i]));
+		to[i] = folio_address(q, batch->fresh[i]);
 	}
+	copy_pages_scattered(to, from, nr);
 }
 
 /* Clears those of @nr entries that are still as they were, and forgets the others: their fresh folios stay behind. PTL held. */

@@ -175,12 +175,13 @@ static unsigned folio_alloc_chunk(struct quire_cpu *cpu, unsigned nr, struct fol
 
 	if (unlikely(!kmem_cache_alloc_bulk_gfp(cpu, cache, nr, (void **)folios, gfp)))
 		return 0;
+	/* They come while the frames are found and zeroed. */
+	for (unsigned i = 0; i < nr; i++)
+		__builtin_prefetch(folios[i], 1);
 	got = frame_alloc_bulk_untyped(cpu, nr, pfns, gfp);
 	while (unlikely(nr > got))
 		kmem_cache_free(cpu, cache, folios[--nr]);
 	for (unsigned i = 0; i < got; i++) {
-		if (i + 4 < got)
-			__builtin_prefetch(folios[i + 4], 1);
 		folio_init(folios[i], pfns[i], 0, frame_node_id(cpu, pfns[i]));
 		page_set_folio_single(cpu->q, pfns[i], folios[i], exclusive);
 		folio_publish(folios[i]);

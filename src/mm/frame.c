@@ -317,37 +317,27 @@ u64 frame_alloc_untyped(struct quire_cpu *cpu, unsigned order, unsigned gfp)
 	return pfn;
 }
 
-/* How many of @pfns are adjacent, rising or falling, and the lowest. */
-static unsigned frame_run(const u64 *pfns, unsigned nr, u64 *first)
-{
-	unsigned n = 1;
+#define CLEAR_CHUNK 64u
 
-	while (n < nr && pfns[n] == pfns[0] + n)
-		n++;
-	*first = pfns[0];
-	if (n > 1)
-		return n;
-	while (n < nr && pfns[n] == pfns[0] - n)
-		n++;
-	*first = pfns[n - 1];
-	return n;
+/* Pages that are zeroed in one go need not be adjacent. */
+static void frame_clear_bulk(struct quire *q, const u64 *pfns, unsigned nr)
+{
+	void *pages[CLEAR_CHUNK];
+
+	for (unsigned done = 0, chunk; done < nr; done += chunk) {
+		chunk = nr - done < CLEAR_CHUNK ? nr - done : CLEAR_CHUNK;
+		for (unsigned i = 0; i < chunk; i++)
+			pages[i] = pfn_to_virt(q, pfns[done + i]);
+		clear_pages_scattered(pages, chunk);
+	}
 }
 
-/*
- * The same for single frames. Those that are adjacent are zeroed in one go: what is large enough goes past the caches, which costs
- * half as much, and is right for more than a program uses soon.
- */
 static void frame_prepare_bulk(struct quire *q, const u64 *pfns, unsigned nr, unsigned gfp)
 {
 	for (unsigned i = 0; poison_enabled(q) && i < nr; i++)
 		frame_alloc_debug(q, pfns[i], 0);
-	for (unsigned i = 0; gfp & GFP_ZERO && i < nr;) {
-		u64 first;
-		unsigned run = frame_run(pfns + i, nr - i, &first);
-
-		clear_pages(pfn_to_virt(q, first), run * PAGE_SIZE);
-		i += run;
-	}
+	if (gfp & GFP_ZERO)
+		frame_clear_bulk(q, pfns, nr);
 }
 
 unsigned frame_alloc_bulk_untyped(struct quire_cpu *cpu, unsigned nr, u64 *pfns, unsigned gfp)

@@ -46,6 +46,41 @@ static void test_clear_pages(void **state)
 	free(arena);
 }
 
+/* Every second page, from the last to the first. */
+static void scatter(u8 *arena, void **pages, unsigned nr)
+{
+	for (unsigned i = 0; i < nr; i++)
+		pages[i] = arena + (u64)(nr - 1 - i) * 2 * PAGE_SIZE;
+}
+
+static void test_scattered_pages(void **state)
+{
+	u8 *from = arena_alloc(), *to = arena_alloc();
+	void *src[64], *dst[64];
+
+	(void)state;
+	for (unsigned nr = 0; nr <= 64; nr = nr < 18 ? nr + 1 : nr + 23) {
+		memset(to, 0xee, ARENA);
+		for (unsigned i = 0; i < ARENA / PAGE_SIZE; i++)
+			memset(from + i * PAGE_SIZE, (int)i & 0x7f, PAGE_SIZE);
+		scatter(to, dst, nr);
+		for (unsigned i = 0; i < nr; i++)
+			src[i] = from + (u64)i * PAGE_SIZE;
+		copy_pages_scattered(dst, src, nr);
+		for (unsigned i = 0; i < nr; i++) {
+			assert_true(all_bytes_are(dst[i], PAGE_SIZE, (u8)(i & 0x7f)));
+			assert_true(all_bytes_are((u8 *)dst[i] + PAGE_SIZE, PAGE_SIZE, 0xee));
+		}
+		clear_pages_scattered(dst, nr);
+		for (unsigned i = 0; i < nr; i++) {
+			assert_true(all_bytes_are(dst[i], PAGE_SIZE, 0));
+			assert_true(all_bytes_are((u8 *)dst[i] + PAGE_SIZE, PAGE_SIZE, 0xee));
+		}
+	}
+	free(from);
+	free(to);
+}
+
 static void test_copy_pages(void **state)
 {
 	u8 *from = arena_alloc(), *to = arena_alloc();
@@ -150,9 +185,8 @@ static void test_words_are_never_torn(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_clear_pages),
-		cmocka_unit_test(test_copy_pages),
-		cmocka_unit_test(test_user_copies_every_byte),
+		cmocka_unit_test(test_clear_pages),	     cmocka_unit_test(test_copy_pages),
+		cmocka_unit_test(test_scattered_pages),	     cmocka_unit_test(test_user_copies_every_byte),
 		cmocka_unit_test(test_words_are_never_torn),
 	};
 

@@ -81,6 +81,8 @@ void copy_from_user(void *dst, const void *frame, size_t size);
 void copy_to_user(void *frame, const void *src, size_t size);
 void clear_pages(void *dst, size_t bytes);
 void copy_pages(void *dst, const void *src, size_t bytes);
+void clear_pages_scattered(void *const *pages, unsigned nr);
+void copy_pages_scattered(void *const *dst, void *const *src, unsigned nr);
 
 int machine_file_open(struct quire *q, int handle, bool writable, struct machine_file **out, char *name, size_t size);
 s64 machine_file_read(struct quire_cpu *cpu, struct machine_file *file, u64 off, void *const *pages, unsigned nr);

@@ -17,7 +17,9 @@
  *     64 KiB      410 / 415   185 /  440         560 / 620   420 /  680
  *      2 MiB      430 / 440   170 /  430         560 / 730   400 /  670
  *
- * So a single page, which its program is about to use, stays in the caches; large folios are more than what it uses soon.
+ * So a single page, which its program is about to use, stays in the caches; large folios are more than what it uses soon, and
+ * so are many single pages at once. What makes streaming a single page slow is the fence: with one fence for 32 pages
+ * anywhere in memory, zeroing one takes 185 ns, as if they were adjacent.
  * (`rep stosb` is what memset does at these sizes; streaming with 32 or 64 bytes at a time is no faster than with 16.)
  */
 #ifdef THREAD_SANITIZER
@@ -37,8 +39,6 @@ static void stream_zeroes(__m128i *dst, size_t bytes)
 		_mm_stream_si128(dst + 2, zero);
 		_mm_stream_si128(dst + 3, zero);
 	}
-	/* These stores are not ordered with others; whoever publishes the page relies on a release alone. */
-	_mm_sfence();
 }
 
 static void stream_copy(__m128i *dst, const __m128i *src, size_t bytes)
@@ -54,23 +54,58 @@ static void stream_copy(__m128i *dst, const __m128i *src, size_t bytes)
 		_mm_stream_si128(dst + 2, c);
 		_mm_stream_si128(dst + 3, d);
 	}
+}
+
+/* Streaming stores are not ordered with others; whoever publishes the pages relies on a release alone. */
+static void stream_end(void)
+{
 	_mm_sfence();
 }
 
 void clear_pages(void *dst, size_t bytes)
 {
-	if (bytes >= STREAM_MIN)
-		stream_zeroes(dst, bytes);
-	else
+	if (bytes < STREAM_MIN) {
 		memset(dst, 0, bytes);
+		return;
+	}
+	stream_zeroes(dst, bytes);
+	stream_end();
 }
 
 void copy_pages(void *dst, const void *src, size_t bytes)
 {
-	if (bytes >= STREAM_MIN)
-		stream_copy(dst, src, bytes);
-	else
+	if (bytes < STREAM_MIN) {
 		memcpy(dst, src, bytes);
+		return;
+	}
+	stream_copy(dst, src, bytes);
+	stream_end();
+}
+
+void clear_pages_scattered(void *const *pages, unsigned nr)
+{
+	bool stream = nr * PAGE_SIZE >= STREAM_MIN;
+
+	for (unsigned i = 0; i < nr; i++) {
+		if (stream)
+			stream_zeroes(pages[i], PAGE_SIZE);
+		else
+			memset(pages[i], 0, PAGE_SIZE);
+	}
+	stream_end();
+}
+
+void copy_pages_scattered(void *const *dst, void *const *src, unsigned nr)
+{
+	bool stream = nr * PAGE_SIZE >= STREAM_MIN;
+
+	for (unsigned i = 0; i < nr; i++) {
+		if (stream)
+			stream_copy(dst[i], src[i], PAGE_SIZE);
+		else
+			memcpy(dst[i], src[i], PAGE_SIZE);
+	}
+	stream_end();
 }
 
 /* ---------------------------------------------------------------------------------------- a program's bytes
