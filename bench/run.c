@@ -64,14 +64,19 @@ static void take_processor(struct run *run)
 	run->report->fifo = !sched_setscheduler(0, SCHED_FIFO, &param);
 }
 
+static void unpin(const struct run *run)
+{
+	if (run->report->pinned)
+		(void)sched_setaffinity(0, sizeof(run->old_cpus), &run->old_cpus);
+}
+
 static void give_processor_back(struct run *run)
 {
 	struct sched_param param = { 0 };
 
 	if (run->report->fifo)
 		(void)sched_setscheduler(0, SCHED_OTHER, &param);
-	if (run->report->pinned)
-		(void)sched_setaffinity(0, sizeof(run->old_cpus), &run->old_cpus);
+	unpin(run);
 }
 
 /* ---------------------------------------------------------------------------------------- memory */
@@ -185,8 +190,8 @@ static bool open_sides(struct run *run)
 
 	memset(&quire_result, 0, sizeof(quire_result));
 	memset(limit_samples, 0, sizeof(limit_samples));
-	/* The threads that a machine has of its own must not wait for ours, as the kernel's do not wait for its users. */
-	give_processor_back(run);
+	/* The machine's own thread, too, is not to lose its processor while it holds a lock; but it needs not run on ours. */
+	unpin(run);
 	err = side_quire()->open(side_quire(), &run->setup);
 	take_processor(run);
 	if (err) {

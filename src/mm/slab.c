@@ -513,7 +513,7 @@ void kmem_cache_init(struct kmem_cache *cache, struct quire *q, const char *name
 	while (!slab_capacity(size, align, cache->min_order))
 		cache->min_order++;
 	cache->reciprocal = (u32)(((1ull << 32) + size - 1) / size);
-	cache->max_empty = 4 + (u32)(q->nr_frames / 1024 >> cache->order);
+	cache->max_empty = 4 + (u32)(q->nr_frames / 128 >> cache->order);
 	cache->ctor = ctor;
 	cache->cpus = per_cpu;
 	for (u32 id = 0; id <= q->nr_cpus; id++)
